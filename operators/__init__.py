@@ -1,0 +1,1 @@
+"""The Kubernetes operator's package. It never imports torch (enforced by import-linter)."""

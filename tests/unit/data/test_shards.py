@@ -1,0 +1,136 @@
+"""Writing and mapping shards; dataset.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from trainer.data.shards import (
+    ShardWriter,
+    file_sha256,
+    fingerprint,
+    load_dataset_json,
+    open_arrow_shard,
+    token_dtype,
+)
+from trainer.errors import UserError
+
+
+def test_documents_come_back_as_rows_of_shards_that_end_with_a_document(tmp_path: Path) -> None:
+    documents = [np.arange(n) for n in (30, 30, 5, 100, 1)]
+    with ShardWriter(tmp_path, "train", dtype="uint16", shard_tokens=50, batch_tokens=20) as writer:
+        for document in documents:
+            writer.add(document, text_bytes=len(document) * 4)
+        shards = writer.close()
+    assert [(s.documents, s.tokens, s.text_bytes) for s in shards] == [(2, 60, 240), (2, 105, 420), (1, 1, 4)]
+    rows = []
+    for shard in shards:
+        path = tmp_path / shard.file
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == shard.sha256
+        assert path.stat().st_size == shard.bytes
+        table = pa.ipc.open_file(str(path)).read_all()
+        assert table.schema.field("tokens").type == pa.list_(pa.uint16())
+        rows += table.column("tokens").to_pylist()
+    assert rows == [document.tolist() for document in documents]
+
+
+def test_a_mapped_shard_reads_across_record_batches(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, "train", dtype="uint32", shard_tokens=10_000, batch_tokens=16) as writer:
+        for start in range(0, 200, 10):
+            writer.add(np.arange(start, start + 10), text_bytes=1)
+        (shard,) = writer.close()
+    mapped = open_arrow_shard(tmp_path / shard.file)
+    assert mapped.num_tokens == 200
+    for start, length in ((0, 200), (19, 2), (20, 1), (33, 101), (199, 1)):
+        out = np.empty(length, dtype=np.int64)
+        mapped.copy_to(start, out)
+        assert out.tolist() == list(range(start, start + length))
+
+
+def test_a_failed_writer_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    def fail_in_the_middle() -> None:
+        with ShardWriter(tmp_path, "train", dtype="uint16", shard_tokens=1000, batch_tokens=10) as writer:
+            writer.add(np.arange(20), text_bytes=1)
+            assert [path.suffix for path in (tmp_path / "train").iterdir()] == [".part"]
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_in_the_middle()
+    assert list((tmp_path / "train").iterdir()) == []
+
+
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(2, "uint16"), (65536, "uint16"), (65537, "uint32")])
+def test_dtype_holds_every_id(vocab_size: int, dtype: str) -> None:
+    assert token_dtype(vocab_size) == dtype
+    assert np.iinfo(dtype).max >= vocab_size - 1
+
+
+def test_description_comes_back_and_its_fingerprint_is_that_of_the_content(tmp_path: Path, write_set) -> None:
+    written = write_set(tmp_path, train=[100, 20])
+    text = (tmp_path / "dataset.json").read_bytes()
+    assert load_dataset_json(text, "d") == written
+    raw = json.loads(text)
+    assert raw["fingerprint"] == fingerprint({**raw, "created_at": "another day"})
+    assert raw["fingerprint"] != fingerprint({**raw, "name": "another"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "has format 2"),
+        ({"dtype": "int8"}, "dtype: Input should be"),
+        ({"name": "other"}, "its content gives"),
+        ({"splits": None}, "splits: Input should be"),
+    ],
+)
+def test_a_description_that_was_changed_is_refused(tmp_path: Path, write_set, change, message: str) -> None:
+    write_set(tmp_path, train=[100])
+    raw = json.loads((tmp_path / "dataset.json").read_bytes())
+    with pytest.raises(UserError, match=message):
+        load_dataset_json(json.dumps({**raw, **change}).encode(), "d/dataset.json")
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"{}", b"\xff"])
+def test_a_file_that_is_no_description_is_refused(text: bytes) -> None:
+    with pytest.raises(UserError, match=r"d/dataset\.json is not a data set's description"):
+        load_dataset_json(text, "d/dataset.json")
+
+
+def write_column(path: Path, name: str, values: pa.Array) -> None:
+    batch = pa.record_batch([values], names=[name])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("text", pa.array([[1]], pa.list_(pa.uint16())), "cannot be read as a shard"),
+        ("tokens", pa.array([1], pa.uint16()), "cannot be read as a shard"),
+        ("tokens", pa.array([[1]], pa.list_(pa.int64())), "tokens of type int64"),
+    ],
+)
+def test_a_foreign_arrow_file_is_refused(tmp_path: Path, name: str, values: pa.Array, message: str) -> None:
+    path = tmp_path / "foreign.arrow"
+    write_column(path, name, values)
+    with pytest.raises(UserError, match=message):
+        open_arrow_shard(path)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200])
+def test_a_truncated_arrow_file_is_refused(tmp_path: Path, write_set, keep: int) -> None:
+    write_set(tmp_path, train=[100])
+    path = tmp_path / "train" / "shard-00000.arrow"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match="cannot be read as a shard"):
+        open_arrow_shard(path)
+
+
+def test_file_sha256_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()

@@ -1,0 +1,62 @@
+"""Deletes checkpoints, in the order that never leaves a marker without its files.
+
+Retention after each commit and `gpt-run checkpoints prune` call it; what to delete is decided in
+`trainer.checkpoint.retention`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from trainer.checkpoint.attempts import Attempt, Lineage, lineage, read_claims
+from trainer.checkpoint.config import KeepConfig
+from trainer.checkpoint.layout import CHECKPOINTS, MARKER, RunListing, read_checkpoints
+from trainer.checkpoint.retention import Facts, protected_base, to_delete, torn_to_clean
+from trainer.checkpoint.store import Store
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What retention removes: committed checkpoints and folders without a marker."""
+
+    deleted: tuple[str, ...]
+    torn: tuple[str, ...]
+
+
+def plan_removal(run: Store, keep: KeepConfig) -> tuple[Removal, RunListing]:
+    """Read the run and decide; nothing is deleted."""
+    listing = read_checkpoints(run)
+    claims = read_claims(run)
+    names = [checkpoint.name for checkpoint in listing.committed]
+    order: Lineage = lineage({number: claim.base_checkpoint for number, claim in claims.items()}, names)
+    newest = max(claims, default=0)
+    base = claims[newest].base_checkpoint if claims else None
+    facts = [Facts.of(checkpoint) for checkpoint in listing.committed]
+    deleted = to_delete(facts, order.names, keep, protected_base(newest, base, names))
+    return Removal(tuple(deleted), tuple(torn_to_clean(listing, newest))), listing
+
+
+def apply_retention(run: Store, keep: KeepConfig, attempt: Attempt | None = None) -> Removal:
+    """Delete what no tier holds. With `attempt`: Fenced instead, if a newer one took over meanwhile."""
+    removal, listing = plan_removal(run, keep)
+    if attempt is not None and (removal.deleted or removal.torn):
+        attempt.check_fence()
+    by_name = listing.by_name()
+    for name in removal.deleted:
+        delete_folder(run, name, by_name[name].sizes)
+    for name in removal.torn:
+        delete_folder(run, name, listing.torn[name])
+    return removal
+
+
+def delete_folder(run: Store, name: str, files: Iterable[str]) -> None:
+    """The marker first: from then on the checkpoint does not exist, whatever happens to the rest."""
+    folder = run.child(f"{CHECKPOINTS}/{name}")
+    names = list(files)
+    if MARKER in names:
+        folder.remove(MARKER)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(folder.remove, (file for file in names if file != MARKER)))
+    folder.remove_folder("")

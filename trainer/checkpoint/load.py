@@ -1,0 +1,214 @@
+"""Loads a checkpoint into the tensors of a running model, verified, with fall-back to older ones.
+
+The train loop calls `load_checkpoint` on every rank after the model is built; `gpt-run checkpoints export` and
+evaluation use `load_model_tensors`. Every rank comes to the same decision: what rank 0 chose, and an error on any rank
+is an error on all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+
+from trainer.checkpoint import layout
+from trainer.checkpoint.layout import Checkpoint, Committed, CorruptCheckpoint
+from trainer.checkpoint.local import LocalCopies
+from trainer.checkpoint.ranks import Ranks, TransferFailed, quiet_single_process
+from trainer.checkpoint.reader import CheckpointReader, VerifiedFiles
+from trainer.checkpoint.references import Resolved, resolve
+from trainer.checkpoint.staging import flatten, put_back
+from trainer.checkpoint.store import Store
+from trainer.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a load gives back beside the tensors it filled."""
+
+    checkpoint: Checkpoint
+    progress: dict[str, Any]
+    rank_state: bytes | None
+    """The state this rank saved; None if the world had another size then."""
+    skipped: tuple[str, ...] = ()
+    """Newer checkpoints that could not be used, each with the file and the reason."""
+
+    @property
+    def committed(self) -> Committed:
+        return self.checkpoint.committed
+
+
+def find_checkpoint(run: Store, reference: str = "latest") -> Resolved | None:
+    """The checkpoint to resume from, after its sizes and .metadata were verified, with older ones to fall back to.
+
+    None if the run has no checkpoint and `latest` was asked for: only then is a start from scratch right. Call it on
+    rank 0, before the claim: the claim names what it returns as its base. UserError if there are checkpoints and none
+    is sound, or the reference names none.
+    """
+    resolved = resolve(run, reference)
+    skipped = list(resolved.skipped) if resolved else []
+    for number, checkpoint in enumerate(resolved.candidates if resolved else ()):
+        try:
+            check_sizes(checkpoint)
+            with _files(checkpoint, None) as files:
+                files.read(layout.METADATA)
+        except CorruptCheckpoint as error:
+            _warn_skipped(error)
+            skipped.append(str(error))
+            continue
+        assert resolved is not None
+        return Resolved(resolved.candidates[number:], tuple(skipped))
+    if resolved is None:
+        return None
+    raise none_is_sound(run, skipped)
+
+
+def load_checkpoint(
+    resolved: Resolved | None,
+    tensors: dict[str, Any],
+    *,
+    model_sha256: str,
+    group: dist.ProcessGroup | None = None,
+    streams: int = 4,
+    local: str | Path | None = None,
+) -> Loaded:
+    """Fill `tensors` (nested state dict) in place from the first sound candidate. Collective.
+
+    resolved: what `find_checkpoint` gave on rank 0; not looked at on the others.
+    UserError if the checkpoint is of another model or no
+    candidate is sound; TransferFailed if the store cannot be read.
+    """
+    ranks = Ranks(group)
+    if group is None:
+        quiet_single_process()
+    agreed = ranks.on_first(lambda: resolved)
+    assert agreed is not None, "rank 0 has nothing to load"
+    skipped = list(agreed.skipped)
+    for checkpoint in agreed.candidates:
+        _require_model(checkpoint, model_sha256)
+        try:
+            ranks.on_first(lambda checkpoint=checkpoint: check_sizes(checkpoint))  # type: ignore[misc]  # bound now
+            progress, rank_state = _load_one(checkpoint, tensors, ranks, streams, local)
+        except CorruptCheckpoint as error:
+            _warn_skipped(error)
+            skipped.append(str(error))
+            continue
+        return Loaded(checkpoint, progress, rank_state, tuple(skipped))
+    raise none_is_sound(agreed.candidates[0].store.parent().parent(), skipped)
+
+
+def load_model_tensors(checkpoint: Checkpoint, *, streams: int = 4) -> dict[str, torch.Tensor]:
+    """All weights, whole, on the CPU, by their names below `model`. No process group is needed."""
+    quiet_single_process()
+    check_sizes(checkpoint)
+    with _files(checkpoint, None) as files:
+        reader = CheckpointReader(files, streams=streams)
+        tensors: dict[str, torch.Tensor] = {}
+        try:
+            for name, stored in reader.read_metadata().state_dict_metadata.items():
+                if name.startswith("model.") and isinstance(stored, TensorStorageMetadata):
+                    tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
+            dcp_load(tensors, storage_reader=reader, no_dist=True)
+        except CheckpointException as error:
+            raise _root_cause(error) from None
+    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+
+
+def check_sizes(checkpoint: Checkpoint) -> None:
+    """CorruptCheckpoint if the listing lacks a file of the marker, or shows another size."""
+    for name, entry in checkpoint.committed.files.items():
+        found = checkpoint.sizes.get(name)
+        if found is None:
+            raise CorruptCheckpoint(checkpoint.name, name, "is missing")
+        if found != entry.bytes:
+            raise CorruptCheckpoint(checkpoint.name, name, f"has {found} bytes, {entry.bytes} were committed")
+
+
+def none_is_sound(run: Store, skipped: list[str]) -> UserError:
+    """Checkpoints exist but none can be used: never a silent start from scratch."""
+    return UserError(
+        f"{run.url}: no usable checkpoint: {'; '.join(skipped)}",
+        expected="at least one committed checkpoint whose files are as they were written",
+        fix="restore the files, name another checkpoint in `resume`, or give the run a new name to start over",
+    )
+
+
+def _load_one(
+    checkpoint: Checkpoint, tensors: dict[str, Any], ranks: Ranks, streams: int, local: str | Path | None
+) -> tuple[dict[str, Any], bytes | None]:
+    same_world = checkpoint.committed.world_size == ranks.world_size
+    with _files(checkpoint, local) as files:
+
+        def small_files() -> tuple[bytes, None] | tuple[bytes, bytes]:
+            progress = files.read(layout.PROGRESS)
+            return (progress, files.read(layout.rank_file(ranks.rank))) if same_world else (progress, None)
+
+        # Gathered only to raise an error everywhere; each rank then uses its own.
+        own: list[tuple[bytes, bytes | None]] = []
+        ranks.on_all(lambda: own.append(small_files()))
+        reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
+        flat = flatten(tensors)
+        try:
+            dcp_load(flat, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
+        except CheckpointException as error:
+            raise _explain(checkpoint, _root_cause(error)) from None
+        put_back(tensors, flat)
+        progress, rank_state = own[0]
+        return json.loads(progress), rank_state
+
+
+def _require_model(checkpoint: Checkpoint, model_sha256: str) -> None:
+    found = checkpoint.committed.model_sha256
+    if found != model_sha256:
+        raise UserError(
+            f"{checkpoint.url} holds a model with configuration {found[:12]}..., this run's is {model_sha256[:12]}...",
+            expected="a checkpoint of the same `model` settings",
+            fix="set `model` as in the checkpoint's config.yaml, or give the run a new name to start over",
+        )
+
+
+def _root_cause(error: CheckpointException) -> BaseException:
+    """The failure of the lowest rank: all ranks see the same ones."""
+    _, (cause, _) = min(error.failures.items())
+    return cause
+
+
+def _explain(checkpoint: Checkpoint, error: BaseException) -> BaseException:
+    """A name or shape that the checkpoint lacks is the user's to mend (another optimizer, say)."""
+    if isinstance(error, CorruptCheckpoint | UserError | TransferFailed):
+        return error
+    return UserError(
+        f"{checkpoint.url} does not hold this run's tensors ({' '.join(str(error).split())[:300]})",
+        expected="the model and optimizer that wrote the checkpoint",
+        fix="set `model` and `optimizer` as in the checkpoint's config.yaml, or start a run of another name",
+    )
+
+
+@contextlib.contextmanager
+def _files(checkpoint: Checkpoint, local: str | Path | None) -> Iterator[VerifiedFiles]:
+    """Files of a checkpoint: in place for a local store, else through the node's cache or a temporary folder."""
+    if checkpoint.store.is_local:
+        yield VerifiedFiles(checkpoint, Path(), keep=True)
+    elif local is not None:
+        folder = LocalCopies(Path(local), checkpoint.committed.run).folder(checkpoint.name)
+        yield VerifiedFiles(checkpoint, folder, keep=True)
+    else:
+        with tempfile.TemporaryDirectory(prefix="gpt-run-restore-") as folder_name:
+            yield VerifiedFiles(checkpoint, Path(folder_name), keep=False)
+
+
+def _warn_skipped(error: CorruptCheckpoint) -> None:
+    logger.warning("%s: falling back to an older checkpoint", error)

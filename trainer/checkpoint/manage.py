@@ -1,0 +1,235 @@
+"""What `gpt-run checkpoints` does: list, show, verify, pull, pin and prune, each as a function with a JSON-able result.
+
+The commands in trainer.cli.checkpoints only parse arguments and print; tests and other programs call these.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from trainer.checkpoint.attempts import read_lineage
+from trainer.checkpoint.cleanup import apply_retention, plan_removal
+from trainer.checkpoint.config import KeepConfig
+from trainer.checkpoint.layout import MARKER, PINNED, Checkpoint, CorruptCheckpoint, RunListing, read_checkpoints
+from trainer.checkpoint.layout import json_bytes as to_json_bytes
+from trainer.checkpoint.load import check_sizes
+from trainer.checkpoint.local import place_file
+from trainer.checkpoint.reader import VerifiedFiles
+from trainer.checkpoint.references import resolve_url
+from trainer.checkpoint.retention import Facts, tiers
+from trainer.checkpoint.store import AlreadyExists, Store, open_store
+from trainer.errors import UserError
+
+RUN_FILE = "run.yaml"
+
+
+class CheckpointRow(BaseModel):
+    """One line of `checkpoints list --json`."""
+
+    name: str
+    step: int
+    attempt: int
+    tiers: list[str]
+    loss: float
+    validation_loss: float | None
+    bytes: int
+    committed_at: datetime
+    url: str
+
+
+class Verified(BaseModel):
+    """Result of `checkpoints verify`."""
+
+    name: str
+    url: str
+    sound: bool
+    files: int
+    bytes: int
+    problems: list[str]
+
+
+class Pruned(BaseModel):
+    """Result of `checkpoints prune`."""
+
+    deleted: list[str]
+    torn: list[str]
+    bytes: int
+    dry_run: bool
+
+
+def open_run_url(url: str) -> Store:
+    """The run at `<store>/<run>`. UserError if nothing of a run is there."""
+    run = open_store(url)
+    names = run.list_names()
+    if "checkpoints" not in names and "attempts" not in names:
+        raise UserError(
+            f"{run.url} is not a run",
+            expected="<store>/<run>, a folder with attempts/ and checkpoints/",
+            fix=f"name one of: {', '.join(names[:8])}" if names else "nothing is there: correct the URL",
+        )
+    return run
+
+
+def keep_of(run: Store) -> KeepConfig:
+    """`checkpoint.keep` of the run's newest run.yaml; the defaults where it has none."""
+    try:
+        document: Any = YAML(typ="safe").load(run.read_bytes(RUN_FILE).decode())
+        return KeepConfig.model_validate(document["checkpoint"]["keep"])
+    except (FileNotFoundError, YAMLError, KeyError, TypeError, ValidationError):
+        return KeepConfig()
+
+
+def list_checkpoints(run: Store) -> list[CheckpointRow]:
+    """All committed checkpoints of a run, oldest step first, with the tiers that hold them."""
+    listing = read_checkpoints(run)
+    held = _tiers(run, listing)
+    return [_row(checkpoint, held[checkpoint.name]) for checkpoint in listing.committed]
+
+
+def show_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The marker's fields, and beside them the tiers, URL and evaluations that were added later."""
+    run = checkpoint.store.parent().parent()
+    listing = read_checkpoints(run)
+    shown: dict[str, Any] = checkpoint.committed.model_dump(mode="json")
+    shown["name"] = checkpoint.name
+    shown["url"] = checkpoint.url
+    shown["tiers"] = list(_tiers(run, listing).get(checkpoint.name, ()))
+    shown["evaluations"] = {
+        name.removeprefix("eval-").removesuffix(".json"): json.loads(checkpoint.store.read_bytes(name))
+        for name in sorted(checkpoint.sizes)
+        if name.startswith("eval-") and name.endswith(".json")
+    }
+    return shown
+
+
+def verify_checkpoint(
+    checkpoint: Checkpoint, *, streams: int = 4, progress: Callable[[int], None] | None = None
+) -> Verified:
+    """Read every file back and compare size and hash with the marker. `progress` is called with bytes done."""
+    problems: list[str] = []
+    committed = checkpoint.committed
+    with tempfile.TemporaryDirectory(prefix="gpt-run-verify-") as folder, ThreadPoolExecutor(streams) as pool:
+        files = VerifiedFiles(checkpoint, Path(folder), keep=False)
+
+        def check(name: str) -> str | None:
+            try:
+                files.check(name)
+            except CorruptCheckpoint as error:
+                return f"{error.file} {error.reason}"
+            finally:
+                if progress is not None:
+                    progress(committed.files[name].bytes)
+            return None
+
+        problems = [problem for problem in pool.map(check, sorted(committed.files)) if problem is not None]
+    return Verified(
+        name=checkpoint.name,
+        url=checkpoint.url,
+        sound=not problems,
+        files=len(committed.files),
+        bytes=committed.bytes,
+        problems=problems,
+    )
+
+
+def pull_checkpoint(
+    checkpoint: Checkpoint, folder: Path, *, streams: int = 4, progress: Callable[[int], None] | None = None
+) -> Path:
+    """Copy a checkpoint to `folder/NAME`, verified, marker last. Files that are there and sound are not fetched again.
+
+    UserError if a file is not what was committed.
+    """
+    target = folder / checkpoint.name
+    try:
+        check_sizes(checkpoint)
+        with ThreadPoolExecutor(streams) as pool:
+            list(
+                pool.map(lambda name: _pull_one(checkpoint, target, name, progress), sorted(checkpoint.committed.files))
+            )
+    except CorruptCheckpoint as error:
+        raise UserError(
+            f"{checkpoint.url}: {error.file} {error.reason}",
+            expected="a checkpoint whose files are as they were written",
+            fix="pull another one; `gpt-run checkpoints verify` tells which are sound",
+        ) from error
+    place_file(target / MARKER, checkpoint.store.read_bytes(MARKER))
+    return target
+
+
+def pin_checkpoint(checkpoint: Checkpoint, *, note: str = "") -> bool:
+    """Keep a checkpoint for good. False if it was pinned already."""
+    pin = {"nonce": uuid.uuid4().hex, "pinned_at": datetime.now(UTC).isoformat(), "note": note}
+    try:
+        checkpoint.store.write_once(PINNED, to_json_bytes(pin))
+    except AlreadyExists:
+        return False
+    return True
+
+
+def unpin_checkpoint(checkpoint: Checkpoint) -> bool:
+    """Leave a checkpoint to retention again. False if it was not pinned."""
+    checkpoint.store.remove(PINNED)
+    return checkpoint.pinned
+
+
+def prune(run: Store, keep: KeepConfig, *, dry_run: bool = False) -> Pruned:
+    """Delete what no tier holds, as the run itself does after each commit; a dry run only tells."""
+    removal, listing = plan_removal(run, keep)
+    sizes = [listing.by_name()[name].sizes for name in removal.deleted] + [listing.torn[name] for name in removal.torn]
+    if not dry_run:
+        removal = apply_retention(run, keep)
+    return Pruned(
+        deleted=list(removal.deleted),
+        torn=list(removal.torn),
+        bytes=sum(sum(files.values()) for files in sizes),
+        dry_run=dry_run,
+    )
+
+
+def find(url: str) -> Checkpoint:
+    """The checkpoint that a user's URL means; see trainer.checkpoint.references."""
+    return resolve_url(url)
+
+
+def _pull_one(checkpoint: Checkpoint, target: Path, name: str, progress: Callable[[int], None] | None) -> None:
+    local_source = checkpoint.store.is_local
+    files = VerifiedFiles(checkpoint, target, keep=True)
+    with files.file(name) as path:
+        if local_source:
+            place_file(target / name, path.read_bytes())
+    if progress is not None:
+        progress(checkpoint.committed.files[name].bytes)
+
+
+def _tiers(run: Store, listing: RunListing) -> dict[str, tuple[str, ...]]:
+    order = read_lineage(run, _names(listing.committed))
+    return tiers([Facts.of(checkpoint) for checkpoint in listing.committed], order.names, keep_of(run))
+
+
+def _names(checkpoints: Iterable[Checkpoint]) -> list[str]:
+    return [checkpoint.name for checkpoint in checkpoints]
+
+
+def _row(checkpoint: Checkpoint, held: Iterable[str]) -> CheckpointRow:
+    committed = checkpoint.committed
+    return CheckpointRow(
+        name=checkpoint.name,
+        step=committed.step,
+        attempt=committed.attempt,
+        tiers=list(held),
+        loss=committed.loss,
+        validation_loss=committed.validation_loss,
+        bytes=committed.bytes,
+        committed_at=committed.committed_at,
+        url=checkpoint.url,
+    )

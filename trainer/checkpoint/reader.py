@@ -1,0 +1,157 @@
+"""Reads one rank's part of a checkpoint: only the files its plan needs, each verified before it is unpickled.
+
+`CheckpointReader` is torch's FileSystemReader over a folder on this machine into which files are fetched from the store
+on demand, in parallel. A local store is read in place. The loader is the main caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
+from torch.futures import Future
+
+from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint
+from trainer.checkpoint.ranks import portable
+
+READ_BYTES = 4 * 2**20
+
+
+class VerifiedFiles:
+    """Files of a checkpoint on this machine's disk, each there only with the size and hash of the marker."""
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path, *, keep: bool) -> None:
+        """keep: the folder is a cache; otherwise files are dropped once they were read."""
+        self.checkpoint = checkpoint
+        self.in_place = checkpoint.store.is_local
+        self.folder = checkpoint.store.local_path() if self.in_place else folder
+        self._keep = keep or self.in_place
+        self._verified: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Path of a verified file for the length of the block. CorruptCheckpoint if it is not what was committed."""
+        path = self.folder / name
+        with self._lock:
+            known = name in self._verified
+        if not known and not self._present(name, path):
+            self._fetch(name, path)
+        with self._lock:
+            self._verified.add(name)
+        yield path
+        if not self._keep:
+            with self._lock:
+                self._verified.discard(name)
+            path.unlink(missing_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """A small file whole."""
+        with self.file(name) as path:
+            return path.read_bytes()
+
+    def check(self, name: str) -> None:
+        """Compare a file in the store with the marker, whatever copies there are, and keep nothing."""
+        if self.in_place:
+            self._present(name, self.folder / name)
+            return
+        path = self.folder / name
+        self._fetch(name, path)
+        path.unlink(missing_ok=True)
+
+    def _present(self, name: str, path: Path) -> bool:
+        """True if the file on disk is the committed one. In place a wrong one is an error, in a cache it is fetched."""
+        try:
+            self._compare(name, path)
+        except CorruptCheckpoint:
+            if self.in_place:
+                raise
+            return False
+        return True
+
+    def _fetch(self, name: str, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            self.checkpoint.store.download(name, temporary)
+            self._compare(name, temporary)
+            temporary.replace(path)
+        except FileNotFoundError as error:
+            raise self._corrupt(name, "is missing") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _compare(self, name: str, path: Path) -> None:
+        entry = self.checkpoint.committed.files.get(name)
+        if entry is None:
+            raise self._corrupt(name, "is not in the marker's list")
+        try:
+            found = path.stat().st_size
+            if found != entry.bytes:
+                raise self._corrupt(name, f"has {found} bytes, {entry.bytes} were committed")
+            digest = sha256_of(path)
+        except FileNotFoundError as error:
+            raise self._corrupt(name, "is missing") from error
+        if digest != entry.sha256:
+            raise self._corrupt(name, f"has sha256 {digest[:12]}..., {entry.sha256[:12]}... was committed")
+
+    def _corrupt(self, name: str, reason: str) -> CorruptCheckpoint:
+        return CorruptCheckpoint(self.checkpoint.name, name, reason)
+
+
+class CheckpointReader(FileSystemReader):
+    """One rank's storage reader for one load."""
+
+    def __init__(self, files: VerifiedFiles, *, streams: int, rank: int = 0) -> None:
+        super().__init__(files.folder)
+        self._files = files
+        self._streams = streams
+        self._own_rank = rank
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        """The unpickled .metadata, after its hash was compared: torch unpickles it without any restriction."""
+        try:
+            with self._files.file(METADATA):
+                return super().read_metadata(*args, **kwargs)
+        except Exception as error:
+            raise portable(error, self._own_rank) from None
+
+    def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
+        """Fetch, verify and read the plan's files, `streams` at a time."""
+        per_file: dict[str, list[ReadItem]] = {}
+        for item in plan.items:
+            per_file.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
+
+        def read_one(name: str) -> None:
+            with self._files.file(name):
+                super(CheckpointReader, self).read_data(LoadPlan(per_file[name]), planner)
+
+        try:
+            with ThreadPoolExecutor(max_workers=self._streams, thread_name_prefix="restore") as pool:
+                list(pool.map(read_one, sorted(per_file)))
+        except Exception as error:
+            # Storage clients' exceptions do not pickle, and torch pickles what is raised here.
+            raise portable(error, self._own_rank) from None
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read once in big pieces."""
+    digest = hashlib.sha256()
+    buffer = bytearray(READ_BYTES)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as stream:
+        while taken := stream.readinto(buffer):
+            digest.update(view[:taken])
+    return digest.hexdigest()

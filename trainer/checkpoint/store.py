@@ -1,0 +1,353 @@
+"""One door to wherever runs are kept: a local folder or any object store that fsspec knows.
+
+Everything that touches checkpoints goes through `Store`: write-once files with a nonce, streams for big files, listings
+that are never cached, errors that name the store and what to do. Attempts, save, load and the CLI call it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeVar, cast
+
+import fsspec
+import stamina
+
+from trainer.checkpoint.store_errors import Meaning, clean_url, may_heal, meaning_of, one_line
+from trainer.errors import UserError
+
+T = TypeVar("T")
+
+# Scheme -> extra of our distribution that brings its client.
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
+# A part of a multipart upload: each stream holds one in memory, and S3 allows 10,000 of them (320 GB a file).
+PART_BYTES = 32 * 2**20
+
+
+class AlreadyExists(Exception):
+    """A write-once file is there already, with other content than ours."""
+
+
+class Store:
+    """A folder of a file system. Paths are relative to it, with forward slashes."""
+
+    def __init__(self, filesystem: Any, root: str, url: str, *, retry_seconds: float = 30.0) -> None:
+        self.filesystem = filesystem
+        self.root = root.rstrip("/") or "/"
+        self.url = url.rstrip("/")
+        self.retry_seconds = retry_seconds
+        self.is_local = "file" in _protocols(filesystem)
+
+    @property
+    def name(self) -> str:
+        """Last part of the store's path: for a run's store, the run's name."""
+        return PurePosixPath(self.root).name
+
+    def child(self, path: str) -> Store:
+        """The store of a folder below this one."""
+        return Store(self.filesystem, self._full(path), f"{self.url}/{path}", retry_seconds=self.retry_seconds)
+
+    def parent(self) -> Store:
+        """The store of the folder above this one."""
+        url = self.url.rpartition("/")[0]
+        return Store(self.filesystem, self.root.rpartition("/")[0], url, retry_seconds=self.retry_seconds)
+
+    def url_of(self, path: str) -> str:
+        """Full URL of a path, without secrets."""
+        return f"{self.url}/{path}"
+
+    def local_path(self, path: str = "") -> Path:
+        """Path on this machine's disk; only for local stores."""
+        assert self.is_local, f"{self.url} is not on this machine"
+        return Path(self.root, path)
+
+    def exists(self, path: str) -> bool:
+        """True if a file is there."""
+        return bool(self._call(lambda: self.filesystem.exists(self._full(path)), path))
+
+    def read_bytes(self, path: str) -> bytes:
+        """A whole (small) file. FileNotFoundError if it is not there."""
+        return bytes(self._call(lambda: self.filesystem.cat_file(self._full(path)), path))
+
+    def size(self, path: str) -> int:
+        """Bytes of a file. FileNotFoundError if it is not there."""
+        return int(self._call(lambda: self.filesystem.info(self._full(path))["size"], path))
+
+    def list_names(self, path: str = "") -> list[str]:
+        """Sorted names of files and folders directly below, read afresh; [] if there is nothing."""
+
+        def listing() -> list[str]:
+            self.filesystem.invalidate_cache()
+            return cast("list[str]", self.filesystem.ls(self._full(path), detail=False))
+
+        try:
+            found = self._call(listing, path)
+        except FileNotFoundError:
+            self.require_root()
+            return []
+        own = PurePosixPath(self._full(path)).name
+        return sorted({PurePosixPath(entry).name for entry in found} - {own, ""})
+
+    def find(self, path: str = "") -> dict[str, int]:
+        """Every file at any depth below: path relative to this store -> bytes; {} if there is nothing."""
+        if self.is_local:
+            return self._find_local(path)
+
+        def walk() -> dict[str, Any]:
+            self.filesystem.invalidate_cache()
+            return cast("dict[str, Any]", self.filesystem.find(self._full(path), detail=True))
+
+        try:
+            found = self._call(walk, path)
+        except FileNotFoundError:
+            found = {}
+        if not found:
+            self.require_root()
+        prefix = self.root.rstrip("/") + "/"
+        return {
+            name.lstrip("/").removeprefix(prefix.lstrip("/")): int(entry["size"])
+            for name, entry in found.items()
+            if not name.endswith("/")
+        }
+
+    def write_once(self, path: str, data: bytes) -> None:
+        """Create a file whole or not at all; AlreadyExists if another content is there.
+
+        `data` must be unlike anything another writer would write (carry a nonce): a PUT whose answer got lost is sent
+        again and then refused because of our own first one, which only the content can tell.
+        """
+        full = self._full(path)
+        write = (lambda: _link_once(Path(full), data)) if self.is_local else (lambda: self._create(full, data))
+        try:
+            self._call(write, path)
+        except FileExistsError as error:
+            if self.read_bytes(path) != data:
+                raise AlreadyExists(f"{self.url_of(path)} exists already") from error
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write a small file whole, in place of one that may be there; for what has no history, such as run.yaml."""
+        full = self._full(path)
+        write = (lambda: _replace_local(Path(full), data)) if self.is_local else (lambda: self._put(full, data))
+        self._call(write, path)
+
+    @contextlib.contextmanager
+    def open_write(self, path: str) -> Iterator[IO[bytes]]:
+        """A stream into a new file, durable once the block ends; an error inside leaves no file behind where it can."""
+        with self._explained(path):
+            if self.is_local:
+                with _open_durable(Path(self._full(path))) as stream:
+                    yield stream
+                return
+            stream = self.filesystem.open(self._full(path), "wb", block_size=PART_BYTES)
+            try:
+                yield stream
+            except BaseException:
+                # fsspec would otherwise complete the upload of half a file when the stream is collected.
+                _discard(stream)
+                raise
+            try:
+                stream.close()
+            except BaseException:
+                _discard(stream)
+                raise
+
+    @contextlib.contextmanager
+    def open_read(self, path: str) -> Iterator[IO[bytes]]:
+        """A readable stream; ends of ranges are fetched ahead by the client."""
+        with self._explained(path), self.filesystem.open(self._full(path), "rb") as stream:
+            yield stream
+
+    def download(self, path: str, target: Path) -> None:
+        """Copy a file to this machine's disk."""
+        self._call(lambda: self.filesystem.get_file(self._full(path), str(target)), path)
+
+    def remove(self, path: str) -> None:
+        """Delete a file; one that is gone already is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            self._call(lambda: self.filesystem.rm_file(self._full(path)), path)
+
+    def remove_folder(self, path: str) -> None:
+        """Drop an empty folder's entry where folders exist (local disks); object stores have none."""
+        if self.is_local:
+            with contextlib.suppress(OSError):
+                self.local_path(path).rmdir()
+
+    def require_root(self) -> None:
+        """UserError if the bucket does not exist. A missing folder in a bucket, or on a disk, is fine."""
+        if self.is_local:
+            return
+        bucket = self.root.lstrip("/").split("/", 1)[0]
+        if "memory" in _protocols(self.filesystem):
+            return
+        try:
+            stamina.retry(on=may_heal, timeout=self.retry_seconds, attempts=None)(self.filesystem.ls)(bucket)
+        except Exception as error:
+            if meaning_of(error) is Meaning.MISSING:
+                raise self._no_bucket() from error
+            raise self._explain(error, "") from error
+
+    def _full(self, path: str) -> str:
+        return f"{self.root.rstrip('/')}/{path}" if path else self.root
+
+    def _put(self, full: str, data: bytes) -> None:
+        self.filesystem.pipe_file(full, data)
+
+    def _create(self, full: str, data: bytes) -> None:
+        try:
+            self.filesystem.pipe_file(full, data, mode="create")
+        except Exception as error:
+            if meaning_of(error) is Meaning.EXISTS:
+                raise FileExistsError(full) from error
+            if meaning_of(error) is Meaning.MISSING:
+                raise self._no_bucket() from error
+            raise
+
+    def _call(self, function: Callable[[], T], path: str) -> T:
+        """Run one idempotent request, again while it may heal; then an error that says where."""
+        with self._explained(path):
+            return stamina.retry(on=may_heal, timeout=self.retry_seconds, attempts=None)(function)()
+
+    @contextlib.contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            explained = self._explain(error, path)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _explain(self, error: Exception, path: str) -> Exception:
+        """The error to raise instead: what has a meaning for callers or the user, else the error itself."""
+        if isinstance(error, UserError | FileExistsError):
+            return error
+        meaning = meaning_of(error)
+        if meaning is Meaning.MISSING:
+            return FileNotFoundError(self.url_of(path))
+        if meaning is Meaning.REFUSED:
+            return UserError(
+                f"{self.url_of(path)}: access refused ({one_line(error)})",
+                expected="credentials that may list, read, create and delete objects there",
+                fix="check the store's credentials (AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*, or the "
+                "file's owner and mode) and its policy",
+            )
+        return error
+
+    def _no_bucket(self) -> UserError:
+        bucket = self.root.lstrip("/").split("/", 1)[0]
+        return UserError(
+            f"{self.url}: bucket {bucket!r} does not exist",
+            expected="a bucket (container) that exists: buckets are never created by a run",
+            fix="create it, or correct checkpoint.store and the endpoint (AWS_ENDPOINT_URL, STORAGE_EMULATOR_HOST)",
+        )
+
+    def _find_local(self, path: str) -> dict[str, int]:
+        found = {}
+        for folder, _, names in os.walk(self._full(path)):
+            for name in names:
+                file = Path(folder, name)
+                with contextlib.suppress(FileNotFoundError):  # deleted while we walk
+                    found[file.relative_to(self.root).as_posix()] = file.stat().st_size
+        return found
+
+
+def open_store(url: str, *, retry_seconds: float = 30.0) -> Store:
+    """Open a folder or an fsspec URL. No request is made yet.
+
+    UserError for an unknown scheme or a client that is not installed (naming the extra).
+    """
+    shown = clean_url(url)
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    try:
+        # Instance caching would hand a client with somebody else's listing cache.
+        options = {} if scheme == "file" else {"use_listings_cache": False, "skip_instance_cache": True}
+        filesystem, root = fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        extra = EXTRAS.get(scheme)
+        fix = f'pip install "gpt-run[{extra}]"' if extra else f"install the fsspec client of {scheme}://"
+        raise UserError(f"{shown}: the client for {scheme}:// is not installed", expected=fix, fix=fix) from error
+    except ValueError as error:
+        known = ", ".join(f"{name}://" for name in ("file", *EXTRAS))
+        raise UserError(
+            f"{shown}: unknown kind of store ({one_line(error)})",
+            expected=f"a folder, or a URL that begins with {known}",
+            fix="correct checkpoint.store",
+        ) from error
+    if scheme == "file":
+        root = Path(root).resolve().as_posix()
+        shown = root
+    return Store(filesystem, root, shown, retry_seconds=retry_seconds)
+
+
+def open_run(store: str, run: str, *, retry_seconds: float = 30.0) -> Store:
+    """The store of one run: `<store>/<run>`."""
+    return open_store(store, retry_seconds=retry_seconds).child(run)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a file's fsync says nothing about its directory entry."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _link_once(target: Path, data: bytes) -> None:
+    """Temporary file, fsync, link: the name appears with all its bytes or not at all; FileExistsError if taken."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, target)
+        sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _replace_local(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _open_durable(target: Path) -> Iterator[IO[bytes]]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with target.open("wb", buffering=0) as stream:
+            yield stream
+            os.fsync(stream.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _discard(stream: Any) -> None:
+    """Give an upload up without completing it; the client's own clean-up is best effort."""
+    with contextlib.suppress(Exception):
+        stream.discard()
+    stream.closed = True
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

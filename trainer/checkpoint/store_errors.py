@@ -1,0 +1,137 @@
+"""What an error of a storage client means: worth another try, the user's to mend, or neither.
+
+s3fs, gcsfs and adlfs raise classes of their own SDKs, so the meaning is read from the HTTP status, the exception's
+bases and its chain of causes instead of from imports. `trainer.checkpoint.store` is the only caller.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from enum import Enum
+from urllib.parse import urlsplit
+
+from trainer.errors import UserError
+
+
+class Meaning(Enum):
+    """What the caller does about an error."""
+
+    EXISTS = "exists"  # a write-once file is already there
+    MISSING = "missing"  # the file or the bucket is not there
+    REFUSED = "refused"  # credentials are absent or lack the right
+    PASSING = "passing"  # may heal by itself: try again
+    LASTING = "lasting"  # neither time nor the user's settings heal it
+
+
+# Substrings of class names that SDKs raise before any HTTP status exists.
+_NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "ClientAuthentication", "RefreshError")
+_NETWORK = (
+    "Connection",
+    "Timeout",
+    "Disconnected",
+    "IncompleteRead",
+    "ServiceRequest",
+    "ServiceResponse",
+    "HTTPClient",
+)
+# Disk full, quota, file too large, read-only file system: no retry heals these.
+_LASTING_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def meaning_of(error: BaseException) -> Meaning:
+    """Classify by the first link in the chain of causes that says anything definite."""
+    for link in _chain(error):
+        found = _meaning_of_one(link)
+        if found is not None:
+            return found
+    return Meaning.LASTING
+
+
+def may_heal(error: Exception) -> bool:
+    """True for errors that a later try of the same call can get past (stamina's predicate)."""
+    return not isinstance(error, UserError) and meaning_of(error) is Meaning.PASSING
+
+
+def clean_url(url: str) -> str:
+    """The URL without what may be secret: user:password before the host, query (signatures) and fragment."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc
+    userinfo, at, rest = host.rpartition("@")
+    # In abfs://container@account the part before @ is the container, so only user:password goes.
+    if at and ":" in userinfo:
+        host = rest
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def without_secrets(text: str) -> str:
+    """A client's message with signed queries, keys and passwords in URLs blanked."""
+    text = re.sub(
+        r"(?i)\b(sig|signature|token|accountkey|secret[a-z_]*|password|x-amz-[a-z-]+)=[^&;\s'\"]+", r"\1=***", text
+    )
+    return re.sub(r"://[^/@\s:]+:[^/@\s]+@", "://", text)
+
+
+def one_line(error: BaseException) -> str:
+    """`Class: message` on one line, without secrets and of bounded length."""
+    text = " ".join(without_secrets(str(error)).split())
+    return f"{type(error).__name__}: {text[:400]}" if text else type(error).__name__
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The original cause first: clients wrap an error that says more than the wrapper."""
+    links = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__
+    return reversed(links)
+
+
+def _meaning_of_one(error: BaseException) -> Meaning | None:
+    status = _http_status(error)
+    if status is not None:
+        return _meaning_of_status(status)
+    if isinstance(error, FileExistsError):
+        return Meaning.EXISTS
+    if isinstance(error, FileNotFoundError):
+        return Meaning.MISSING
+    if isinstance(error, PermissionError):
+        return Meaning.REFUSED
+    names = [base.__name__ for base in type(error).__mro__]
+    if any(part in name for name in names for part in _NO_CREDENTIALS):
+        return Meaning.REFUSED
+    if isinstance(error, (TimeoutError, ConnectionError)) or any(p in name for name in names for p in _NETWORK):
+        return Meaning.PASSING
+    if isinstance(error, OSError):
+        return Meaning.LASTING if error.errno in _LASTING_ERRNO else Meaning.PASSING
+    return None
+
+
+def _meaning_of_status(status: int) -> Meaning:
+    if status == 404:
+        return Meaning.MISSING
+    if status in (401, 403):
+        return Meaning.REFUSED
+    if status in (409, 412):
+        return Meaning.EXISTS
+    return Meaning.PASSING if status in (408, 425, 429) or status >= 500 else Meaning.LASTING
+
+
+def _http_status(error: BaseException) -> int | None:
+    """The status that botocore, gcsfs, azure-core and aiohttp hang on their errors, each in its own place."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if isinstance(found, int):
+            return found
+    for name in ("status_code", "code", "status"):
+        found = getattr(error, name, None)
+        if isinstance(found, str) and found.isdigit():
+            found = int(found)
+        if isinstance(found, int) and 400 <= found < 600:
+            return found
+    return None

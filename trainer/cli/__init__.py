@@ -1,0 +1,1 @@
+"""The commands of `gpt-run`: arguments in, one call, a result out; no logic."""

@@ -1,0 +1,36 @@
+"""The command `gpt-run` and its sub-commands. Heavy imports happen inside commands: `--help` answers at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trainer.cli import checkpoints, config, data, export, generate, train
+from trainer.version import VERSION
+
+app = typer.Typer(
+    name="gpt-run",
+    help="Pretrain GPT-style models on nodes that come and go, and lose nothing when they do.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+checkpoints.app.command("export")(export.export)
+app.command("train")(train.train)
+app.command("worker")(train.worker)
+app.command("generate")(generate.generate)
+app.add_typer(config.app, name="config")
+app.add_typer(data.app, name="data")
+app.add_typer(checkpoints.app, name="checkpoints")
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Options of the program itself."""
+    if show:
+        typer.echo(VERSION)
+        raise typer.Exit

@@ -1,0 +1,129 @@
+"""RunConfig: one file describes a run. Composes the parts' own settings and holds the rules that span parts.
+
+The same model is the YAML of `gpt-run`, the `run:` block of the chart's values and the source of the JSON schema.
+Loading (files, presets, `--set`, complaints) is in `trainer.config_file`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from trainer.checkpoint.config import CheckpointConfig
+from trainer.data.config import DataConfig
+from trainer.elastic.config import ElasticConfig
+from trainer.evaluate.config import EvaluateConfig
+from trainer.model.config import ModelConfig
+from trainer.parallel.config import ParallelConfig, Precision
+from trainer.settings import Settings
+from trainer.train.config import (
+    AdamWConfig,
+    BatchConfig,
+    CosineConfig,
+    GuardConfig,
+    LogConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+)
+
+LENGTH_KEYS = ("steps", "epochs", "tokens")
+
+
+class RunConfig(Settings):
+    """Everything that decides what a run computes and where it keeps it. Null means the default, for every key."""
+
+    name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")
+    """Name of the run: a DNS-1035 label of at most 40 characters; the folder below the store."""
+    task: Literal["pretrain", "evaluate"] = "pretrain"
+    """`pretrain` trains; `evaluate` computes the validation loss of the checkpoint named by `resume` and ends."""
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    """Seeds initial weights, data order and dropout."""
+    steps: int | None = Field(default=None, ge=1)
+    """Length of the run in optimizer steps. Give one of `steps`, `epochs` and `tokens`."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Length of the run in passes over the training set."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Length of the run in training tokens, rounded up to a whole step."""
+    model: ModelConfig
+    """The decoder; `{preset: NAME}` takes the model of a preset, further keys change it."""
+    sequence_length: int = Field(ge=2)
+    """Tokens in one training sequence, at most `model.context`."""
+    batch: BatchConfig = BatchConfig()
+    """The global batch."""
+    data: DataConfig
+    """Training and validation sets."""
+    precision: Precision = "fp32"
+    """Arithmetic of forward and backward; weights, moments and reductions stay in fp32."""
+    parallel: ParallelConfig = ParallelConfig()
+    """Sharding, offload, recomputation, compilation."""
+    optimizer: OptimizerConfig = AdamWConfig()
+    """The optimizer, picked by `type`: adamw or muon."""
+    schedule: ScheduleConfig = CosineConfig()
+    """The learning-rate schedule, picked by `type`: cosine, linear or wsd."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Where and how often to save."""
+    resume: str = "latest"
+    """Checkpoint to go on from: `latest`, `best`, `step:N`, a name, a full URL, or `none` to start from step 0."""
+    elastic: ElasticConfig = ElasticConfig()
+    """The launcher."""
+    guard: GuardConfig = GuardConfig()
+    """Limits that end a run."""
+    log: LogConfig = LogConfig()
+    """Log lines."""
+    evaluate: EvaluateConfig = EvaluateConfig()
+    """Validation during training."""
+
+    @model_validator(mode="after")
+    def _check_rules_across_parts(self) -> Self:
+        problems = [*self._length_problems(), *self._batch_problems(), *self._data_problems()]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _length_problems(self) -> list[str]:
+        given = [key for key in LENGTH_KEYS if getattr(self, key) is not None]
+        problems = []
+        if len(given) != 1:
+            found = " and ".join(f"`{key}`" for key in given) or "none of them"
+            problems.append(f"steps, epochs, tokens: found {found}; give exactly one to say how long the run is")
+        if self.sequence_length > self.model.context:
+            problems.append(
+                f"sequence_length: {self.sequence_length} is longer than model.context {self.model.context}; "
+                "shorten the sequences or build the model with a larger context"
+            )
+        return problems
+
+    def _batch_problems(self) -> list[str]:
+        problems = []
+        if self.batch.micro_sequences > self.batch.sequences:
+            problems.append(
+                f"batch.micro_sequences: {self.batch.micro_sequences} is more than batch.sequences "
+                f"{self.batch.sequences}; a micro-batch is a part of the global batch"
+            )
+        if self.parallel.hybrid_ranks is not None and self.parallel.shard != "hybrid":
+            problems.append(
+                f"parallel.hybrid_ranks: only read when parallel.shard is hybrid, found {self.parallel.shard}; "
+                "remove the key or set parallel.shard: hybrid"
+            )
+        return problems
+
+    def _data_problems(self) -> list[str]:
+        problems = []
+        if self.evaluate.early_stopping.patience and not self.evaluate.every_steps:
+            problems.append("evaluate.early_stopping.patience: needs evaluate.every_steps above 0")
+        if self.task == "evaluate" and self.resume == "none":
+            problems.append(
+                "resume: task evaluate needs a checkpoint; found `none`, give latest, best, step:N or a URL"
+            )
+        return problems
+
+
+def total_steps(config: RunConfig, num_samples: int) -> int:
+    """Optimizer steps of the whole run, for a training set of `num_samples` sequences."""
+    if config.steps is not None:
+        return config.steps
+    if config.epochs is not None:
+        return max(1, -int(-config.epochs * num_samples // config.batch.sequences))
+    assert config.tokens is not None
+    return -(-config.tokens // (config.batch.sequences * config.sequence_length))

@@ -1,0 +1,166 @@
+"""Bounded cache of remote shards on the local disk, shared by all processes of a node.
+
+A file is downloaded to a temporary name, checked (hash where one is known, else size), synced and renamed; so a name
+that exists is whole. A lock file per entry lets one process download while the others wait for it; it is a kernel lock
+that dies with its owner. Before a download the least recently used entries are removed until the new one fits. Readers
+keep what they have mapped, also after its name is gone. Used by `trainer.data.dataset` only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trainer.data.remote import Location
+from trainer.data.shards import file_sha256
+from trainer.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+class ShardCache:
+    """Local copies of remote files under `folder`, at most `max_bytes` of them."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder, self.max_bytes = folder, max_bytes
+        self._checked: set[Path] = set()
+        try:
+            (folder / "locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"data.cache.path {folder}: {error.strerror}",
+                expected="a folder that this user may write",
+                fix="set data.cache.path to a writable folder on a local disk",
+            ) from error
+
+    def fetch(self, source: Location, *, size: int, sha256: str | None = None) -> Path:
+        """Path of a whole local copy of `source`; downloads it where there is none.
+
+        The caller maps the file at once: another process may remove its name to make room. A copy whose hash or size is
+        wrong is deleted and fetched once more; the second failure is a UserError that names both values.
+        """
+        key = sha256 or hashlib.sha256(f"{source.url}\n{source.fs.ukey(source.path)}".encode()).hexdigest()
+        entry = self.folder / f"{key}-{source.name}"
+        with self._lock(entry.name):
+            # Other processes may remove the entry at any moment; then it is as if it had not been there.
+            with suppress(FileNotFoundError):
+                found = self._fault(entry, size, sha256)
+                if found is None:
+                    os.utime(entry)
+                    return entry
+                logger.warning("cached copy of %s is damaged (%s): fetching it again", source.url, found)
+                self._remove(entry)
+            self._download(source, entry, size, sha256)
+            return entry
+
+    def derive(self, key: str, size: int, write: Callable[[Path], None]) -> Path:
+        """Path of a file that `write` makes out of another one, such as an unpacked archive member."""
+        entry = self.folder / key
+        with self._lock(key):
+            with suppress(FileNotFoundError):
+                os.utime(entry)
+                return entry
+            part = self._reserve(entry, size)
+            write(part)
+            _sync(part)
+            part.replace(entry)
+            return entry
+
+    def _download(self, source: Location, entry: Path, size: int, sha256: str | None) -> None:
+        for last in (False, True):
+            part = self._reserve(entry, size)
+            source.download(part)
+            found = self._fault(part, size, sha256)
+            if found is None:
+                _sync(part)
+                part.replace(entry)
+                self._checked.add(entry)
+                return
+            part.unlink()
+            if last:
+                raise UserError(
+                    f"shard {source.url} is damaged, twice: {found}",
+                    expected=f"sha256 {sha256}" if sha256 else f"{size} bytes",
+                    fix="upload the shard again from where it was prepared",
+                )
+            logger.warning("download of %s is damaged (%s): trying once more", source.url, found)
+
+    def _fault(self, path: Path, size: int, sha256: str | None) -> str | None:
+        """What is wrong with a copy, or None. The hash is taken once per process: a disk may rot between runs."""
+        actual = path.stat().st_size
+        if actual != size:
+            return f"found {actual} bytes, expected {size}"
+        if sha256 is None or path in self._checked:
+            return None
+        digest = file_sha256(path)
+        if digest != sha256:
+            return f"found sha256 {digest}, expected {sha256}"
+        self._checked.add(path)
+        return None
+
+    def _reserve(self, entry: Path, size: int) -> Path:
+        """Make room for `entry` and claim it with a temporary file, whose name counts as `size` bytes from now on."""
+        if size > self.max_bytes:
+            raise UserError(
+                f"{entry.name} has {size} bytes, data.cache.max_bytes is {self.max_bytes}",
+                expected="a cache that holds at least one shard",
+                fix=f"set data.cache.max_bytes to more than {size}",
+            )
+        # One name per entry, written under its lock: what a killed process left is overwritten, not piled up.
+        part = entry.with_name(f"{entry.name}.{size}.part")
+        with self._lock("evict"):
+            files = [path for path in self.folder.iterdir() if path.is_file() and path != part]
+            stats = [(path, stat) for path in files if (stat := _stat(path)) is not None]
+            total = sum(_claimed_bytes(path, stat) for path, stat in stats)
+            for path, stat in sorted(stats, key=lambda item: item[1].st_mtime_ns):
+                if total + size <= self.max_bytes:
+                    break
+                if path.suffix == ".part" and self._is_locked(_entry_name(path)):
+                    continue  # Somebody is downloading it: the bound may be passed by what is under way.
+                self._remove(path)
+                total -= _claimed_bytes(path, stat)
+            part.touch()
+        return part
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        self._checked.discard(path)
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        with (self.folder / "locks" / name).open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _is_locked(self, name: str) -> bool:
+        with (self.folder / "locks" / name).open("wb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+
+def _claimed_bytes(path: Path, stat: os.stat_result) -> int:
+    return int(path.name.split(".")[-2]) if path.suffix == ".part" else stat.st_size
+
+
+def _entry_name(part: Path) -> str:
+    return part.name.rsplit(".", 2)[0]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

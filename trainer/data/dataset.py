@@ -1,0 +1,277 @@
+"""Open a source of tokens: a prepared set or raw files, local or remote.
+
+`open_tokens` gives a `TokenSplit`; `open_training` and `open_validation` open what a run's settings name. Local files
+are mapped in place; remote ones stream through `trainer.data.cache`. A split's fingerprint is that of dataset.json; raw
+files have none, so theirs is the sha256 of their names, sizes and sampled content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from trainer.data.cache import ShardCache
+from trainer.data.config import CacheConfig, DataConfig, Source
+from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
+from trainer.data.remote import Location, locate
+from trainer.data.shards import (
+    DATASET_FILE,
+    TOKENIZER_FILE,
+    MappedShard,
+    ShardInfo,
+    load_dataset_json,
+    open_arrow_shard,
+)
+from trainer.data.split import Shard, TokenizerInfo, TokenSplit
+from trainer.errors import UserError
+
+__all__ = ["TokenSplit", "open_tokens", "open_training", "open_validation", "splits_of"]
+
+# Raw files carry no hash: their fingerprint takes this much from the start, the middle and the end of each.
+FINGERPRINT_SAMPLE_BYTES = 1 << 16
+
+
+def open_training(config: DataConfig, sequence_length: int) -> list[TokenSplit]:
+    """The training split of every source of a run, in order."""
+    return [_open_configured(source, "train", sequence_length, config.cache) for source in config.train]
+
+
+def open_validation(config: DataConfig, sequence_length: int) -> list[TokenSplit]:
+    """The validation splits of a run: those it names, else the training sources' own; empty where there is none."""
+    if config.validation:
+        return [_open_configured(source, "validation", sequence_length, config.cache) for source in config.validation]
+    own = [source for source in config.train if "validation" in splits_of(source)]
+    return [
+        open_tokens(source, split="validation", sequence_length=sequence_length, cache=config.cache) for source in own
+    ]
+
+
+def _open_configured(source: Source, default_split: str, sequence_length: int, cache: CacheConfig) -> TokenSplit:
+    return open_tokens(source, split=source.split or default_split, sequence_length=sequence_length, cache=cache)
+
+
+def open_tokens(source: Source, *, split: str, sequence_length: int, cache: CacheConfig) -> TokenSplit:
+    """Open one split of a source.
+
+    Raises UserError for anything the user can put right: a missing path or split, refused access, a file that is empty,
+    truncated or of another type, or fewer tokens than one sample.
+    """
+    location = _existing(source.path)
+    shard_cache = _LazyCache(cache)
+    if _is_prepared(source, location):
+        return _open_prepared(source, location, split, sequence_length, shard_cache)
+    return _open_raw(source, location, split, sequence_length, shard_cache)
+
+
+def splits_of(source: Source) -> tuple[str, ...]:
+    """Names of the splits that a source has; a single raw file is a training split."""
+    location = _existing(source.path)
+    if _is_prepared(source, location):
+        where = location.join(DATASET_FILE)
+        info = load_dataset_json(where.read(), where.url)
+        return tuple(name for name, split in info.splits.items() if split.tokens)
+    files = _raw_files(source, location)
+    return tuple(name for name in ("train", "validation") if len(files) > 1 and _of_split(files, name)) or ("train",)
+
+
+class _LazyCache:
+    """The shard cache, whose folder is made when the first file needs it: local data needs none."""
+
+    def __init__(self, config: CacheConfig) -> None:
+        self._config = config
+        self.max_bytes = config.max_bytes
+        self._lock = threading.Lock()
+        self._cache: ShardCache | None = None
+
+    def get(self) -> ShardCache:
+        with self._lock:
+            if self._cache is None:
+                self._cache = ShardCache(self._config.folder(), self._config.max_bytes)
+            return self._cache
+
+
+def _existing(path: str) -> Location:
+    location = locate(path)
+    if location.info() is None:
+        raise UserError(
+            f"{path} does not exist",
+            expected="a prepared data set, a token file or a folder of token files",
+            fix="check the path, or make the data set with `gpt-run data prepare`",
+        )
+    return location
+
+
+def _is_prepared(source: Source, location: Location) -> bool:
+    if source.format not in ("auto", "arrow"):
+        return False
+    if location.join(DATASET_FILE).info() is not None:
+        return True
+    if source.format == "arrow":
+        raise UserError(
+            f"{source.path} holds no {DATASET_FILE}",
+            expected="a folder that `gpt-run data prepare` completed",
+            fix="prepare the data set again; dataset.json is written last, so this folder may be incomplete",
+        )
+    return False
+
+
+def _open_prepared(
+    source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache
+) -> TokenSplit:
+    where = location.join(DATASET_FILE)
+    info = load_dataset_json(where.read(), where.url)
+    part = info.splits.get(split)
+    if part is None:
+        raise UserError(
+            f"{source.path} has no split {split!r}",
+            expected=f"one of {', '.join(sorted(info.splits)) or 'its splits (it has none)'}",
+            fix="name a split that exists, or prepare the data set with one",
+        )
+    itemsize = np.dtype(info.dtype).itemsize
+    shards = [
+        Shard(
+            shard.file,
+            shard.tokens,
+            shard.tokens * itemsize,
+            _prepared_opener(location.join(shard.file), shard, cache),
+        )
+        for shard in part.shards
+    ]
+    tokenizer_file = location.join(TOKENIZER_FILE)
+    record = info.tokenizer
+    return TokenSplit(
+        source.path,
+        shards,
+        fingerprint=info.fingerprint,
+        sequence_length=sequence_length,
+        remote_bytes=None if location.local else cache.max_bytes,
+        tokenizer=TokenizerInfo(
+            record.name,
+            record.fingerprint,
+            record.vocab_size,
+            record.eos_id,
+            tokenizer_file.url if tokenizer_file.info() is not None else None,
+        ),
+        text_bytes=sum(shard.text_bytes for shard in part.shards),
+    )
+
+
+def _prepared_opener(location: Location, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
+    def map_shard() -> MappedShard:
+        info = location.info()
+        if info is None:
+            raise UserError(
+                f"shard {location.url} is missing",
+                expected=f"the file that {DATASET_FILE} lists",
+                fix="copy the whole folder again, or prepare the data set again",
+            )
+        size = int(info["size"])
+        if shard.bytes is not None and size != shard.bytes:
+            raise UserError(
+                f"shard {location.url} has {size} bytes",
+                expected=f"{shard.bytes} bytes, as {DATASET_FILE} says",
+                fix="the file is truncated or was replaced: copy or prepare it again",
+            )
+        if location.local is not None:
+            mapped = open_arrow_shard(location.local)
+        else:
+            mapped = _map_cached(cache.get(), location, size, shard.sha256)
+        if mapped.num_tokens != shard.tokens:
+            raise UserError(
+                f"shard {location.url} holds {mapped.num_tokens} tokens",
+                expected=f"{shard.tokens} tokens, as {DATASET_FILE} says",
+                fix="copy or prepare the data set again",
+            )
+        return mapped
+
+    return map_shard
+
+
+def _map_cached(cache: ShardCache, location: Location, size: int, sha256: str) -> MappedShard:
+    while True:
+        try:
+            return open_arrow_shard(cache.fetch(location, size=size, sha256=sha256))
+        except FileNotFoundError:
+            # Another process made room with it between the fetch and the mapping.
+            continue
+
+
+def _open_raw(source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache) -> TokenSplit:
+    found = _raw_files(source, location)
+    files = found if len(found) == 1 and found[0].path == location.path else _of_split(found, split)
+    if not files:
+        raise UserError(
+            f"{source.path} has no files of the split {split!r}: {', '.join(file.name for file in found[:5])}",
+            expected="files with `val` in their name for validation, and others for training",
+            fix="name the file itself, or give validation data of its own under data.validation",
+        )
+    shards = []
+    identity = []
+    for file in files:
+        raw = inspect_file(file)
+        identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
+        shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
+    return TokenSplit(
+        source.path,
+        shards,
+        fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
+        sequence_length=sequence_length,
+        remote_bytes=None if location.local else cache.max_bytes,
+    )
+
+
+def _raw_opener(location: Location, raw: RawFile, cache: _LazyCache) -> Callable[[], MappedShard]:
+    def map_shard() -> MappedShard:
+        if location.local is not None:
+            return open_raw_shard(location.local, raw, cache.get())
+        while True:
+            try:
+                return open_raw_shard(cache.get().fetch(location, size=raw.size), raw, cache.get())
+            except FileNotFoundError:
+                continue
+
+    return map_shard
+
+
+def _raw_files(source: Source, location: Location) -> list[Location]:
+    """The token files of a source, by name. Raises UserError where there is none or where formats are mixed."""
+    info = location.info()
+    is_file = info is not None and info["type"] == "file"
+    suffixes = SUFFIXES if source.format == "auto" else (f".{source.format}",)
+    files = [location] if is_file else location.files()
+    tokens = [file for file in files if file.name.endswith(suffixes)]
+    kinds = {file.name.rsplit(".", 1)[-1] for file in tokens}
+    if not tokens:
+        names = ", ".join(file.name for file in files[:5]) or "nothing"
+        raise UserError(
+            f"{source.path} holds no token files ({names})",
+            expected=f"{DATASET_FILE}, or files ending in {', '.join(suffixes)}",
+            fix="check the path, or make the data set with `gpt-run data prepare`",
+        )
+    if len(kinds) > 1:
+        raise UserError(
+            f"{source.path} holds files of several formats: {', '.join(sorted(kinds))}",
+            expected="files of one format in a folder",
+            fix="set `format` of this source to the one to read",
+        )
+    return tokens
+
+
+def _of_split(files: Sequence[Location], split: str) -> list[Location]:
+    # llm.c, nanoGPT and build-nanogpt all put "val" into the names of their validation files.
+    return [file for file in files if ("val" in file.name) == (split == "validation")]
+
+
+def _sampled_sha256(location: Location, size: int) -> str:
+    """Hash of a file's start, middle and end: tells versions apart without reading terabytes."""
+    take = FINGERPRINT_SAMPLE_BYTES
+    if size <= 3 * take:
+        return hashlib.sha256(location.read()).hexdigest()
+    digest = hashlib.sha256()
+    for start in (0, (size - take) // 2, size - take):
+        digest.update(location.read(start, start + take))
+    return digest.hexdigest()

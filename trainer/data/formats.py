@@ -1,0 +1,178 @@
+"""Raw token files as other projects write them: what a file holds, and its tokens as a mapped shard.
+
+    nanoGPT        .bin   bare uint16, no header
+    llm.c          .bin   256 int32 of header (magic, version, token count), then uint16 or uint32
+    build-nanogpt  .npy   one integer array
+    NumPy archive  .npz   one or more integer arrays, in the order of their names
+
+`inspect_file` reads headers only, also of remote files; `open_raw_shard` maps a local file. Called by `dataset`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainer.data.cache import ShardCache
+from trainer.data.remote import Location
+from trainer.data.shards import MappedShard, Tokens
+from trainer.errors import UserError
+
+SUFFIXES = (".bin", ".npy", ".npz")
+LLMC_HEADER_BYTES = 1024
+# (magic, version) -> type of the tokens
+LLMC_KINDS: dict[tuple[int, int], np.dtype[Any]] = {(20240520, 1): np.dtype("<u2"), (20240801, 7): np.dtype("<u4")}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One array inside a file: where its bytes begin (None where they are compressed), its type and length."""
+
+    name: str
+    offset: int | None
+    dtype: np.dtype[Any]
+    tokens: int
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """What the headers of a raw file say."""
+
+    size: int
+    members: tuple[Member, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all members."""
+        return sum(member.tokens for member in self.members)
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes that the tokens take, whatever the compression."""
+        return sum(member.tokens * member.dtype.itemsize for member in self.members)
+
+
+def inspect_file(location: Location) -> RawFile:
+    """Read a file's headers. Raises UserError for an empty, truncated or unknown file."""
+    info = location.info()
+    if info is None:
+        raise FileNotFoundError(location.url)
+    size = int(info["size"])
+    if size == 0:
+        raise _refuse(location, "is empty", "a file with tokens")
+    suffix = Path(location.name).suffix
+    members: tuple[Member, ...]
+    if suffix == ".bin":
+        members = (_bin_member(location, size),)
+    elif suffix == ".npy":
+        with location.open() as file:
+            members = (_array_member(file, location, "", size),)
+    else:
+        members = _archive_members(location)
+    return RawFile(size, members)
+
+
+def open_raw_shard(path: Path, raw: RawFile, cache: ShardCache) -> MappedShard:
+    """Map the tokens of a local file; compressed archive members are unpacked into the cache first."""
+    return MappedShard([_map_member(path, member, cache) for member in raw.members])
+
+
+def _bin_member(location: Location, size: int) -> Member:
+    if location.local is not None and location.local.with_suffix(".idx").exists():
+        raise _refuse(location, "lies beside a .idx file, as Megatron writes them", "nanoGPT's or llm.c's .bin")
+    head = np.frombuffer(location.read(0, min(size, LLMC_HEADER_BYTES)).ljust(LLMC_HEADER_BYTES, b"\xff"), dtype="<i4")
+    magic, version, count = (int(value) for value in head[:3])
+    dtype = LLMC_KINDS.get((magic, version))
+    if dtype is not None:
+        needed = LLMC_HEADER_BYTES + count * dtype.itemsize
+        if size != needed:
+            raise _refuse(location, f"has {size} bytes", f"{needed} bytes: its header says {count} {dtype} tokens")
+        return Member(location.name, LLMC_HEADER_BYTES, dtype, count)
+    if 20240000 <= magic < 20300000 and not head[3:].any():
+        known = ", ".join(f"{m} version {v}" for m, v in LLMC_KINDS)
+        raise _refuse(location, f"has an llm.c header with magic {magic} version {version}", f"magic {known}")
+    if size % 2:
+        raise _refuse(location, f"has {size} bytes, an odd number", "uint16 tokens, or an llm.c header")
+    return Member(location.name, 0, np.dtype("<u2"), size // 2)
+
+
+def _archive_members(location: Location) -> tuple[Member, ...]:
+    try:
+        with location.open() as file, zipfile.ZipFile(file) as archive:
+            return tuple(
+                _zip_member(archive, entry, location) for entry in sorted(archive.infolist(), key=lambda e: e.filename)
+            )
+    except zipfile.BadZipFile as error:
+        raise _refuse(location, f"is not a whole archive: {error}", "a .npz file") from error
+
+
+def _zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, location: Location) -> Member:
+    with archive.open(entry) as file:
+        member = _array_member(file, location, entry.filename, entry.file_size)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return Member(member.name, None, member.dtype, member.tokens)
+    # A stored member can be mapped in place: behind its local header, whose last two lengths may differ from the index.
+    stream = archive.fp
+    assert stream is not None, "the archive is open"
+    stream.seek(entry.header_offset + 26)
+    lengths = np.frombuffer(stream.read(4), dtype="<u2")
+    assert member.offset is not None, "arrays of plain files have an offset"
+    return Member(
+        member.name, entry.header_offset + 30 + int(lengths.sum()) + member.offset, member.dtype, member.tokens
+    )
+
+
+def _array_member(file: Any, location: Location, name: str, size: int) -> Member:
+    """Read the .npy header at the start of a stream of `size` bytes."""
+    where = f"{location.url}[{name}]" if name else location.url
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except ValueError as error:
+        raise _refuse(location, f"has no NumPy header: {error}", "a .npy array of integers") from error
+    if dtype.kind not in "iu" or len(shape) != 1:
+        raise UserError(
+            f"{where} is an array of {dtype}, shape {tuple(shape)}",
+            expected="a one-dimensional array of integers (uint16, uint32, ...)",
+            fix="save the token ids as one flat uint16 or uint32 array",
+        )
+    offset = file.tell()
+    if size != offset + shape[0] * dtype.itemsize:
+        raise _refuse(
+            location, f"has {size} bytes", f"{offset + shape[0] * dtype.itemsize}: its header says {shape[0]} {dtype}"
+        )
+    return Member(name or location.name, offset, dtype, int(shape[0]))
+
+
+def _map_member(path: Path, member: Member, cache: ShardCache) -> Tokens:
+    if member.tokens == 0:
+        return np.empty(0, dtype=member.dtype)
+    if member.offset is not None:
+        return np.memmap(path, dtype=member.dtype, mode="r", offset=member.offset, shape=(member.tokens,))
+    stat = path.stat()
+    # A cached copy's name says which version it is, and its time only when it was used.
+    changed = 0 if path.parent == cache.folder else stat.st_mtime_ns
+    identity = f"{path.resolve()}/{stat.st_size}/{changed}/{member.name}"
+    key = f"{hashlib.sha256(identity.encode()).hexdigest()}-{path.stem}.npy"
+    size = member.tokens * member.dtype.itemsize + LLMC_HEADER_BYTES
+
+    def unpack(target: Path) -> None:
+        with zipfile.ZipFile(path) as archive, archive.open(member.name) as source, target.open("wb") as out:
+            while block := source.read(1 << 22):
+                out.write(block)
+
+    unpacked = cache.derive(key, size, unpack)
+    mapped: Tokens = np.load(unpacked, mmap_mode="r")
+    return mapped
+
+
+def _refuse(location: Location, found: str, expected: str) -> UserError:
+    return UserError(
+        f"{location.url} {found}", expected=expected, fix="copy or write the file again, or take it out of the folder"
+    )

@@ -1,0 +1,126 @@
+"""One view of local folders and object stores: locate, list, read, download; with the errors a user can act on.
+
+Used by `dataset`, `formats` and `cache`. What cannot get better by waiting (access refused, a driver that is not
+installed) becomes a UserError at once; anything else is retried with growing pauses for RETRY_SECONDS, then raised as
+it is, so that the run ends with a failure that may be tried again.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import stamina
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from trainer.errors import UserError
+
+RETRY_SECONDS = 120.0
+RETRY_ATTEMPTS = 10
+# By name, because the drivers that raise them are optional.
+_REFUSALS = {"NoCredentialsError", "PartialCredentialsError", "ClientAuthenticationError", "DefaultCredentialsError"}
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+# What a disk answers and waiting does not change.
+_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder on some file system; `url` is what the user wrote, for messages."""
+
+    fs: Any
+    path: str
+    url: str
+
+    @property
+    def local(self) -> Path | None:
+        """The path on this machine, or None for a remote location."""
+        return Path(self.path) if isinstance(self.fs, LocalFileSystem) else None
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    def join(self, name: str) -> Location:
+        """The location `name` below this folder."""
+        return Location(self.fs, f"{self.path.rstrip('/')}/{name}", f"{self.url.rstrip('/')}/{name}")
+
+    def info(self) -> dict[str, Any] | None:
+        """Size, type and the store's own mark of this version, or None where nothing exists."""
+        try:
+            return self._call(lambda: dict(self.fs.info(self.path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def files(self) -> list[Location]:
+        """Files directly in this folder, by name."""
+        self.fs.invalidate_cache(self.path)
+        entries = self._call(lambda: self.fs.ls(self.path, detail=True))
+        names = sorted(
+            str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"
+        )
+        return [self.join(name) for name in names]
+
+    def read(self, start: int | None = None, end: int | None = None) -> bytes:
+        """Content of the file, or its bytes [start, end)."""
+        return self._call(lambda: bytes(self.fs.cat_file(self.path, start=start, end=end)))
+
+    def open(self) -> Any:
+        """A seekable binary file for reading headers."""
+        return self._call(lambda: self.fs.open(self.path, "rb"))
+
+    def download(self, target: Path) -> None:
+        """Copy the file to `target`, which is overwritten."""
+        self._call(lambda: self.fs.get_file(self.path, str(target)))
+
+    def _call(self, work: Callable[[], Result]) -> Result:
+        try:
+            for attempt in stamina.retry_context(on=_is_transient, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS):
+                with attempt:
+                    return work()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            if isinstance(error, PermissionError) or type(error).__name__ in _REFUSALS:
+                raise UserError(
+                    f"access to {self.url} is refused: {error}",
+                    expected="a location that these credentials may list and read",
+                    fix="check the bucket's name and the credentials in this process's environment",
+                ) from error
+            raise
+        raise AssertionError("retry_context ends by return or raise")
+
+
+def locate(url: str) -> Location:
+    """Find the file system of a path or URL. Raises UserError for an unknown scheme or a driver that is missing."""
+    scheme = url.split("://", 1)[0] if "://" in url else "file"
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        extra = _EXTRAS.get(scheme)
+        package = f"gpt-run[{extra}]" if extra else f"the fsspec driver for {scheme}://"
+        raise UserError(
+            f"{url}: {error}", expected=f"an installed driver for {scheme}://", fix=f"pip install '{package}'"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{url}: {error}",
+            expected="a local path or a URL such as s3://bucket/folder, gs://bucket/folder, abfs://container/folder",
+            fix="correct the scheme of the path",
+        ) from error
+    return Location(fs, str(path), url)
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, FileNotFoundError | PermissionError | UserError | ValueError | NotImplementedError):
+        return False
+    if isinstance(error, OSError) and error.errno in _LASTING:
+        return False
+    return type(error).__name__ not in _REFUSALS

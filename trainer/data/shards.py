@@ -1,0 +1,318 @@
+"""The prepared format: Arrow IPC shards, and the dataset.json that describes them (docs/CONTRACTS, "Dataset").
+
+`ShardWriter` and `write_dataset_json` are used by preparation; `open_arrow_shard` and `load_dataset_json` by
+`trainer.data.dataset`. A shard holds one row per document in the column `tokens`, the end-of-text token included;
+`MappedShard` sees it as one run of tokens, without a copy. dataset.json is written last: a folder without it is not a
+data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from trainer.errors import UserError
+
+DATASET_FILE = "dataset.json"
+TOKENIZER_FILE = "tokenizer.json"
+FORMAT = 1
+# Keys that do not change what a run reads; without them two machines that prepare the same data agree on its name.
+NOT_IN_FINGERPRINT = ("fingerprint", "created_at")
+
+Tokens = npt.NDArray[Any]
+
+
+class _Description(BaseModel):
+    # Keys may be added by later versions of format 1, so unknown ones are read past.
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class ShardInfo(_Description):
+    """One shard file."""
+
+    file: str
+    """Path relative to the folder."""
+    documents: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    """Tokens, end-of-text tokens included."""
+    text_bytes: int = Field(ge=0)
+    """UTF-8 bytes of the text behind the tokens."""
+    sha256: str
+    """Hex sha256 of the file."""
+    bytes: int | None = None
+    """Size of the file; a quick check against truncation."""
+
+
+class SplitInfo(_Description):
+    """One split: its totals and shards, in order."""
+
+    tokens: int
+    documents: int
+    shards: tuple[ShardInfo, ...]
+
+    @classmethod
+    def of(cls, shards: Sequence[ShardInfo]) -> Self:
+        """The split made of these shards."""
+        tokens, documents = sum(s.tokens for s in shards), sum(s.documents for s in shards)
+        return cls(tokens=tokens, documents=documents, shards=tuple(shards))
+
+
+class TokenizerRecord(_Description):
+    """The tokenizer that made the tokens."""
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    eos_id: int
+
+
+class DatasetInfo(_Description):
+    """The content of dataset.json."""
+
+    format: Literal[1] = 1
+    name: str
+    fingerprint: str = ""
+    tokenizer: TokenizerRecord
+    dtype: Literal["uint16", "uint32"]
+    splits: dict[str, SplitInfo]
+    sources: tuple[dict[str, Any], ...] = ()
+    filters: tuple[dict[str, Any], ...] = ()
+    created_at: str
+
+
+def load_dataset_json(text: bytes, where: str) -> DatasetInfo:
+    """Parse dataset.json; `where` names the file in errors. Raises UserError for anything but a whole, known file."""
+    try:
+        raw = json.loads(text)
+        number = raw["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{where} is not a data set's description: {error}",
+            expected="JSON with the key `format`, as `gpt-run data prepare` writes it",
+            fix="prepare the data set again",
+        ) from error
+    if number != FORMAT:
+        raise UserError(
+            f"{where} has format {number!r}",
+            expected=f"format {FORMAT}, the one this version reads",
+            fix="update gpt-run, or prepare the data set again with this version",
+        )
+    try:
+        info = DatasetInfo.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(
+            f"{where}: {'; '.join(_complaint(item) for item in error.errors())}",
+            expected="the keys of a data set of format 1",
+            fix="prepare the data set again",
+        ) from error
+    if info.fingerprint != fingerprint(raw):
+        raise UserError(
+            f"{where} has fingerprint {info.fingerprint}, its content gives {fingerprint(raw)}",
+            expected="a file that was not changed after it was written",
+            fix="prepare the data set again; do not edit dataset.json by hand",
+        )
+    return info
+
+
+def fingerprint(raw: dict[str, Any]) -> str:
+    """Hex sha256 of a description's canonical JSON, without the keys of NOT_IN_FINGERPRINT."""
+    rest = {key: value for key, value in raw.items() if key not in NOT_IN_FINGERPRINT}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_dataset_json(folder: Path, info: DatasetInfo) -> DatasetInfo:
+    """Complete the fingerprint and write dataset.json atomically; returns what was written."""
+    written = info.model_copy(update={"fingerprint": fingerprint(info.model_dump(mode="json"))})
+    write_atomically(folder / DATASET_FILE, written.model_dump_json(indent=1).encode() + b"\n")
+    return written
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either absent or whole, also after a power cut: temporary file, fsync, rename."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            _sync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """The narrowest stored type that holds every id of a vocabulary."""
+    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+
+
+class ShardWriter:
+    """Writes the shards of one split; holds at most one record batch in memory. Use it as a context manager."""
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        *,
+        dtype: Literal["uint16", "uint32"],
+        shard_tokens: int,
+        batch_tokens: int = 1 << 22,
+    ) -> None:
+        """A shard ends with the document that reaches `shard_tokens`; documents are never cut."""
+        self._folder, self._split = folder, split
+        self._dtype = np.dtype(dtype)
+        self._schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self._dtype)))])
+        self._shard_tokens, self._batch_tokens = shard_tokens, batch_tokens
+        self._done: list[ShardInfo] = []
+        self._pending: list[Tokens] = []
+        self._pending_tokens = 0
+        self._writer: Any = None
+        self._file: Any = None
+        self._tokens = self._documents = self._text_bytes = 0
+        (folder / split).mkdir(parents=True, exist_ok=True)
+
+    def add(self, tokens: Sequence[int] | Tokens, text_bytes: int) -> None:
+        """Append one document: its tokens, the end-of-text token included, and the bytes of its text."""
+        self._pending.append(np.asarray(tokens, dtype=self._dtype))
+        self._pending_tokens += len(tokens)
+        self._tokens += len(tokens)
+        self._documents += 1
+        self._text_bytes += text_bytes
+        if self._tokens >= self._shard_tokens:
+            self._finish_shard()
+        elif self._pending_tokens >= self._batch_tokens:
+            self._write_batch()
+
+    def close(self) -> tuple[ShardInfo, ...]:
+        """Finish the last shard; returns all shards in order."""
+        if self._documents:
+            self._finish_shard()
+        return tuple(self._done)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._writer.close()
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def _temporary(self) -> Path:
+        return self._folder / self._split / f".shard-{len(self._done):05d}.arrow.part"
+
+    def _write_batch(self) -> None:
+        if self._writer is None:
+            self._file = self._temporary.open("wb")
+            self._writer = pa.ipc.new_file(self._file, self._schema)
+        ends = np.cumsum([len(row) for row in self._pending], dtype=np.int32)
+        offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends])
+        rows = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(self._pending)))
+        self._writer.write_batch(pa.record_batch([rows], schema=self._schema))
+        self._pending, self._pending_tokens = [], 0
+
+    def _finish_shard(self) -> None:
+        if self._pending:
+            self._write_batch()
+        self._writer.close()
+        self._file.flush()
+        _sync(self._file.fileno())
+        self._file.close()
+        name = f"{self._split}/shard-{len(self._done):05d}.arrow"
+        temporary, final = self._temporary, self._folder / name
+        self._writer = self._file = None
+        digest, size = file_sha256(temporary), temporary.stat().st_size
+        temporary.replace(final)
+        _sync_folder(final.parent)
+        self._done.append(
+            ShardInfo(
+                file=name,
+                documents=self._documents,
+                tokens=self._tokens,
+                text_bytes=self._text_bytes,
+                sha256=digest,
+                bytes=size,
+            )
+        )
+        self._tokens = self._documents = self._text_bytes = 0
+
+
+class MappedShard:
+    """Tokens of one shard as a few read-only arrays laid end to end; the file stays mapped while this lives."""
+
+    def __init__(self, chunks: Sequence[Tokens]) -> None:
+        self._chunks = [chunk for chunk in chunks if len(chunk)]
+        self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        self.num_tokens = int(self._ends[-1]) if self._chunks else 0
+
+    def copy_to(self, start: int, out: Tokens) -> None:
+        """Fill `out` [m] with the tokens from `start` on; they must lie inside this shard."""
+        number = int(np.searchsorted(self._ends, start, side="right"))
+        filled = 0
+        while filled < len(out):
+            chunk = self._chunks[number]
+            offset = start + filled - (int(self._ends[number]) - len(chunk))
+            part = chunk[offset : offset + len(out) - filled]
+            out[filled : filled + len(part)] = part
+            filled += len(part)
+            number += 1
+
+
+def open_arrow_shard(path: Path) -> MappedShard:
+    """Map an Arrow shard. Raises UserError where the file is no Arrow file or lacks the column."""
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        columns = [reader.get_batch(i).column("tokens") for i in range(reader.num_record_batches)]
+        kinds = {str(column.type.value_type) for column in columns}
+    except (pa.ArrowException, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a shard: {str(error).splitlines()[0]}",
+            expected="an Arrow IPC file with the column `tokens` (list of uint16 or uint32)",
+            fix="copy the file again from where it was prepared, or prepare the data set again",
+        ) from error
+    if kinds - {"uint16", "uint32"}:
+        raise UserError(
+            f"{path} holds tokens of type {', '.join(sorted(kinds))}",
+            expected="a list of uint16 or uint32",
+            fix="prepare the data set again",
+        )
+    return MappedShard([column.flatten().to_numpy(zero_copy_only=True) for column in columns])
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _complaint(item: Any) -> str:
+    return f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+
+
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A rename is durable once the folder that holds the name is.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)

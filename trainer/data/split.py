@@ -1,0 +1,172 @@
+"""Read samples from one opened split of one source: the shards laid end to end, cut into windows.
+
+Built by `trainer.data.dataset`, read by `trainer.data.loader`. Sample i of length T is the tokens [i*T, i*T+T] of the
+split's shards laid end to end (T+1 of them: inputs and targets overlap by T); it may cross shards, and the tail that
+fills no sample is left out. Shards are mapped when they are first read; remote ones can be fetched ahead.
+
+Shapes: n = samples asked for, T = sequence length, S = shards.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.order import Int64
+from trainer.data.shards import MappedShard
+from trainer.errors import UserError
+
+# Mapped at once per split: bounds open files; a mapping costs a file descriptor and no memory of its own.
+MAX_OPEN_SHARDS = 256
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a split: its length, and how to map it."""
+
+    name: str
+    tokens: int
+    token_bytes: int
+    open: Callable[[], MappedShard]
+
+
+@dataclass(frozen=True)
+class TokenizerInfo:
+    """The tokenizer behind a prepared set; `path` is its tokenizer.json where one lies beside the data."""
+
+    name: str
+    fingerprint: str
+    vocab_size: int
+    eos_id: int
+    path: str | None
+
+
+class TokenSplit:
+    """One split of one source, ready for reading; safe to use from several threads."""
+
+    def __init__(
+        self,
+        name: str,
+        shards: Sequence[Shard],
+        *,
+        fingerprint: str,
+        sequence_length: int,
+        remote_bytes: int | None = None,
+        tokenizer: TokenizerInfo | None = None,
+        text_bytes: int | None = None,
+    ) -> None:
+        """`name` is the path the user gave; raises UserError where the shards hold less than one sample.
+
+        `remote_bytes` is None for local shards, and for remote ones how many bytes of them may stay mapped at once.
+        """
+        self.name, self.fingerprint, self.tokenizer = name, fingerprint, tokenizer
+        self.sequence_length = sequence_length
+        self.remote = remote_bytes is not None
+        self._max_mapped_bytes = remote_bytes or 0
+        self.num_tokens = sum(shard.tokens for shard in shards)
+        self.num_samples = max(0, (self.num_tokens - 1) // sequence_length)
+        self.bytes_per_token = text_bytes / self.num_tokens if text_bytes and self.num_tokens else None
+        if not self.num_samples:
+            raise UserError(
+                f"{name} holds {self.num_tokens} tokens",
+                expected=f"at least one sample: sequence_length + 1 = {sequence_length + 1} tokens",
+                fix="give more data or set a smaller sequence_length",
+            )
+        self._shards = tuple(shards)
+        self._ends = list(accumulate(shard.tokens for shard in shards))
+        self._mapped: OrderedDict[int, MappedShard] = OrderedDict()
+        self._lock = threading.Lock()
+        self._ahead: ThreadPoolExecutor | None = None
+        self._fetching: dict[int, Future[None]] = {}
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Size of the tokenizer's vocabulary, where it is known."""
+        return self.tokenizer.vocab_size if self.tokenizer else None
+
+    @property
+    def shard_samples(self) -> Int64:
+        """Samples that start in each shard [S]."""
+        first = -(-np.asarray([0, *self._ends], dtype=np.int64) // self.sequence_length)
+        return np.diff(np.minimum(first, self.num_samples))
+
+    @property
+    def shard_bytes(self) -> Int64:
+        """Bytes of tokens in each shard [S]."""
+        return np.asarray([shard.token_bytes for shard in self._shards], dtype=np.int64)
+
+    def read(self, sample_ids: Int64, out: npt.NDArray[Any]) -> None:
+        """Fill row r of `out` [n, T+1] with the tokens of sample_ids[r] [n]."""
+        for row, sample in enumerate(sample_ids.tolist()):
+            self._copy_to(sample * self.sequence_length, out[row])
+
+    def prefetch(self, shards: Sequence[int]) -> None:
+        """Bring remote shards into the cache in the background, in this order; what was asked before is dropped."""
+        if not self.remote:
+            return
+        if self._ahead is None:
+            self._ahead = ThreadPoolExecutor(1, thread_name_prefix="shard-ahead")
+        with self._lock:
+            for number in [n for n, future in self._fetching.items() if n not in shards and future.cancel()]:
+                del self._fetching[number]
+            # A mapped shard takes disk space also after the cache dropped its name, so let go of those that are done.
+            for number in [n for n in self._mapped if n not in shards]:
+                del self._mapped[number]
+            wanted = [n for n in shards if n not in self._mapped and n not in self._fetching]
+            for number in wanted:
+                self._fetching[number] = self._ahead.submit(self._fetch_ahead, number)
+
+    def close(self) -> None:
+        """Stop reading ahead and forget the mapped shards."""
+        if self._ahead is not None:
+            self._ahead.shutdown(wait=True, cancel_futures=True)
+            self._ahead = None
+        self._mapped.clear()
+
+    def _copy_to(self, start: int, out: npt.NDArray[Any]) -> None:
+        number = bisect.bisect_right(self._ends, start)
+        filled = 0
+        while filled < len(out):
+            shard_start = self._ends[number] - self._shards[number].tokens
+            take = min(self._ends[number] - start - filled, len(out) - filled)
+            if take:
+                self._open(number).copy_to(start + filled - shard_start, out[filled : filled + take])
+            filled += take
+            number += 1
+
+    def _open(self, number: int) -> MappedShard:
+        with self._lock:
+            mapped = self._mapped.get(number)
+            if mapped is not None:
+                self._mapped.move_to_end(number)
+                return mapped
+        # Outside the lock: a download must not stop the readers of other shards.
+        mapped = self._shards[number].open()
+        with self._lock:
+            mapped = self._mapped.setdefault(number, mapped)
+            while len(self._mapped) > 1 and self._is_over_bounds():
+                self._mapped.popitem(last=False)
+        return mapped
+
+    def _is_over_bounds(self) -> bool:
+        if len(self._mapped) > MAX_OPEN_SHARDS:
+            return True
+        mapped_bytes = sum(self._shards[number].token_bytes for number in self._mapped)
+        return self.remote and mapped_bytes > self._max_mapped_bytes
+
+    def _fetch_ahead(self, number: int) -> None:
+        try:
+            self._open(number)
+        finally:
+            # An error is not lost: the reader that needs this shard meets it again.
+            with self._lock:
+                self._fetching.pop(number, None)

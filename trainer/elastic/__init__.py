@@ -1,0 +1,1 @@
+"""Processes of a run: launcher, signals and their settings."""

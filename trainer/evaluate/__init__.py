@@ -1,0 +1,1 @@
+"""Judging a model: validation loss and text generation."""

@@ -1,0 +1,75 @@
+"""Validation loss, perplexity and bits per byte of a model over a fixed list of samples.
+
+Called by the train loop and by evaluation-only runs. Every rank computes its share; the sums are added over ranks, so
+the result does not depend on how many there are (beyond rounding).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation found."""
+
+    validation_loss: float
+    """Mean cross-entropy, nats per token."""
+    sequences: int
+    bits_per_byte: float | None
+    """Loss per byte of text, comparable across tokenizers; None where the set does not say how long its text was."""
+
+    @property
+    def perplexity(self) -> float:
+        """`exp(loss)`, infinite where that overflows."""
+        return math.exp(self.validation_loss) if self.validation_loss < 700 else math.inf
+
+
+def bits_per_byte(loss: float, bytes_per_token: float | None) -> float | None:
+    """Nats per token as bits per byte of the text the tokens stand for."""
+    return loss / math.log(2) / bytes_per_token if bytes_per_token else None
+
+
+@torch.no_grad()
+def evaluate_loss(
+    model: torch.nn.Module,
+    batches: Iterable[np.ndarray],
+    *,
+    device: torch.device,
+    bytes_per_token: float | None,
+    stop_requested: Callable[[], bool],
+) -> Evaluation | None:
+    """Mean loss over `batches`, this rank's arrays [n, T+1] of token ids; every rank must have equally many.
+
+    An array of no rows stands for a rank that has run out of samples. Returns None if any rank was asked to stop.
+    """
+    # loss sum in nats, tokens, sequences, wish to stop
+    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        for rows in batches:
+            stop = torch.tensor(float(stop_requested()), device=device)
+            dist.all_reduce(stop)
+            if stop.item() > 0:
+                return None
+            # FSDP gathers parameters in every forward pass, so a rank without samples runs one that does not count.
+            weight = 1.0 if len(rows) else 0.0
+            tokens = rows if len(rows) else np.zeros((1, rows.shape[1]), dtype=np.int64)
+            tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
+            loss_sum = model(tokens_BT[:, :-1], tokens_BT[:, 1:])
+            sums[0] += loss_sum.double() * weight
+            sums[1] += weight * tokens_BT[:, 1:].numel()
+            sums[2] += weight * len(tokens_BT)
+    finally:
+        model.train(was_training)
+    dist.all_reduce(sums)
+    loss_total, tokens_total, sequences = sums.tolist()
+    loss = loss_total / tokens_total
+    return Evaluation(loss, int(sequences), bits_per_byte(loss, bytes_per_token))

@@ -1,0 +1,96 @@
+"""A trained model for use: from a checkpoint of ours or a Hugging Face folder, whole, on one device.
+
+Called by generation and export. The tokenizer comes from the model folder, or from beside the data the run was trained
+on, which its config names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from tokenizers import Tokenizer
+
+from trainer.checkpoint.layout import CONFIG
+from trainer.checkpoint.load import load_model_tensors
+from trainer.checkpoint.references import resolve_url
+from trainer.data.config import DataConfig
+from trainer.data.dataset import open_training
+from trainer.data.tokenizer import end_of_text_id, load_tokenizer
+from trainer.errors import UserError
+from trainer.model.config import ModelConfig
+from trainer.model.decoder import Decoder
+from trainer.model.hf import import_hf
+from trainer.yaml_dialect import parse_yaml
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights on the CPU and what belongs to them."""
+
+    url: str
+    config: ModelConfig
+    tensors: dict[str, torch.Tensor]
+    tokenizer_file: Path | None
+    eos_id: int | None
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model ready to run."""
+
+    url: str
+    config: ModelConfig
+    model: Decoder
+    tokenizer: Tokenizer | None
+    eos_id: int | None
+
+
+def load_pretrained(reference: str, *, tokenizer_file: str | None = None) -> Pretrained:
+    """Load the model at `reference` (see `load_weights`) onto the GPU if there is one."""
+    weights = load_weights(reference, tokenizer_file=tokenizer_file)
+    with torch.device("meta"):
+        model = Decoder(weights.config)
+    model.to_empty(device="cpu")
+    model.load_state_dict(weights.tensors, assign=True)
+    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    tokenizer = load_tokenizer(weights.tokenizer_file) if weights.tokenizer_file else None
+    return Pretrained(weights.url, weights.config, model, tokenizer, weights.eos_id)
+
+
+def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weights:
+    """Weights at `reference`: a folder with config.json (Hugging Face), `<store>/<run>`, or a checkpoint's URL."""
+    given = Path(tokenizer_file) if tokenizer_file else None
+    if given and not given.is_file():
+        raise UserError(f"--tokenizer {given}: no such file", expected="a tokenizer.json", fix="check the path")
+    folder = Path(reference)
+    if (folder / "config.json").is_file():
+        config, tensors = import_hf(folder)
+        own = folder / "tokenizer.json"
+        file = given or (own if own.is_file() else None)
+        return Weights(reference, config, tensors, file, _eos_id(file))
+    checkpoint = resolve_url(reference)
+    raw = parse_yaml(checkpoint.store.read_bytes(CONFIG).decode(), source=checkpoint.store.url_of(CONFIG))
+    assert isinstance(raw, dict)
+    config = TypeAdapter(ModelConfig).validate_python(raw["model"])
+    file, eos_id = (given, None) if given else _training_tokenizer(raw)
+    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id or _eos_id(file))
+
+
+def _training_tokenizer(raw: dict[str, Any]) -> tuple[Path | None, int | None]:
+    """The tokenizer beside the first training set, if that set is here and has one."""
+    data = DataConfig.model_validate(raw["data"])
+    try:
+        split = open_training(data, raw["sequence_length"])[0]
+    except UserError:
+        return None, None  # the data is elsewhere: the caller may name a tokenizer
+    if split.tokenizer is None or split.tokenizer.path is None:
+        return None, None
+    return Path(split.tokenizer.path), split.tokenizer.eos_id
+
+
+def _eos_id(tokenizer_file: Path | None) -> int | None:
+    return end_of_text_id(load_tokenizer(tokenizer_file)) if tokenizer_file else None

@@ -1,0 +1,70 @@
+"""Causal self-attention over PyTorch's scaled_dot_product_attention (SDPA); called by the decoder.
+
+Shapes: B batch, T tokens, D width, N query heads, M key/value heads, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from trainer.model.config import ModelSettings
+from trainer.model.positions import Rope, rotate
+
+AttentionBackend = Literal["cudnn", "flash", "efficient", "math"]
+ATTENTION_BACKENDS: tuple[AttentionBackend, ...] = ("cudnn", "flash", "efficient", "math")
+"""The default order of preference: cuDNN's kernel is the fastest on Hopper, the last one always works."""
+
+_SDP_BACKENDS: dict[AttentionBackend, SDPBackend] = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+class Attention(nn.Module):
+    """Multi-head or grouped-query attention with one fused projection: rows of queries, then keys, then values."""
+
+    def __init__(self, config: ModelSettings, backends: Sequence[AttentionBackend]) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.kv_heads = config.kv_heads
+        self.head_width = config.head_width
+        self.dropout = config.dropout
+        self.backends = [_SDP_BACKENDS[name] for name in backends]
+        rows = (config.heads + 2 * config.kv_heads) * config.head_width
+        self.qkv = nn.Linear(config.width, rows, bias=config.bias)
+        self.out = nn.Linear(config.width, config.width, bias=config.bias)
+
+    def forward(self, x_BTD: Tensor, rope: Rope | None) -> Tensor:
+        batch, length, _ = x_BTD.shape
+        qkv_BTNK = self.qkv(x_BTD).view(batch, length, -1, self.head_width)
+        if rope is None:
+            q_BTNK, k_BTMK, v_BTMK = qkv_BTNK.split((self.heads, self.kv_heads, self.kv_heads), dim=2)
+        else:
+            qk_BTNK, v_BTMK = qkv_BTNK.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
+            q_BTNK, k_BTMK = rotate(qk_BTNK, rope).split((self.heads, self.kv_heads), dim=2)
+        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2))
+        return self.out(y_BNTK.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped nn.Module.__call__
+
+    def _attend(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor) -> Tensor:
+        if q_BNTK.device.type != "cuda":
+            # The CPU has one kernel to choose; entering the context manager would cost more than a small layer.
+            return self._sdpa(q_BNTK, k_BMTK, v_BMTK)
+        with sdpa_kernel(self.backends, set_priority=True):
+            return self._sdpa(q_BNTK, k_BMTK, v_BMTK)
+
+    def _sdpa(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(
+            q_BNTK,
+            k_BMTK,
+            v_BMTK,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=True,
+            enable_gqa=self.kv_heads != self.heads,
+        )

@@ -1,0 +1,156 @@
+"""The decoder of all three families: embedding, blocks, final norm, head and loss.
+
+The trainer builds it under `torch.device("meta")`, compiles and shards its `blocks` one by one and the whole as the root,
+then calls `init.initialise`. Evaluation and generation call it without targets for logits.
+
+Shapes: B batch, T tokens, D width, V vocabulary, N = B * T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from trainer.errors import UserError
+from trainer.model.attention import ATTENTION_BACKENDS, Attention, AttentionBackend
+from trainer.model.config import ModelSettings
+from trainer.model.loss import chunked_cross_entropy
+from trainer.model.mlp import build_mlp
+from trainer.model.norm import build_norm
+from trainer.model.positions import Rope, RopeTable
+
+Recompute = Literal["none", "selective", "full"]
+
+_aten = torch.ops.aten
+# What selective recompute keeps: the results of matrix products and attention, which cost the most to repeat.
+_KEPT_OPERATIONS = frozenset(
+    {
+        _aten.mm.default,
+        _aten.addmm.default,
+        _aten._scaled_mm.default,
+        _aten._scaled_dot_product_flash_attention.default,
+        _aten._scaled_dot_product_flash_attention_for_cpu.default,
+        _aten._scaled_dot_product_efficient_attention.default,
+        _aten._scaled_dot_product_cudnn_attention.default,
+    }
+)
+
+
+class Decoder(nn.Module):
+    """A GPT-style language model.
+
+    `recompute` says which activations of a block are computed again in the backward pass; `attention_backends` is the
+    order of preference on CUDA; `loss_chunk_tokens` bounds how many tokens' logits exist at a time (None: chosen from
+    the vocabulary size, see `loss`).
+    """
+
+    def __init__(
+        self,
+        config: ModelSettings,
+        *,
+        recompute: Recompute = "none",
+        attention_backends: Sequence[AttentionBackend] = ATTENTION_BACKENDS,
+        loss_chunk_tokens: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.loss_chunk_tokens = loss_chunk_tokens
+        self.embed = nn.Embedding(config.padded_vocab_size, config.width)
+        if config.positions == "learned":
+            self.positions: nn.Embedding | None = nn.Embedding(config.context, config.width)
+            self.rope_table: RopeTable | None = None
+        else:
+            self.positions = None
+            self.rope_table = RopeTable(config.context, config.rope_width, config.rope_theta)
+        self.blocks = nn.ModuleList(
+            Block(config, recompute=recompute, attention_backends=attention_backends) for _ in range(config.layers)
+        )
+        self.norm = build_norm(config)
+        self.head = None if config.tied else nn.Linear(config.width, config.padded_vocab_size, bias=False)
+
+    def forward(self, tokens_BT: Tensor, targets_BT: Tensor | None = None) -> Tensor:
+        """Logits [B, T, vocab_size], or with targets the sum over tokens of the cross-entropy, in nats.
+
+        Targets are the next tokens' ids; -100 marks a position that does not count. The sum is an fp32 scalar: the
+        caller divides by the global number of targets. The loss is computed in here because FSDP2 keeps the embedding
+        and the head whole only while this method and its backward run. Raises UserError for more than `context` tokens.
+        """
+        hidden_BTD = self._hidden(tokens_BT)
+        head = self.embed if self.head is None else self.head
+        if targets_BT is None:
+            return F.linear(hidden_BTD, head.weight)[..., : self.config.vocab_size]
+        return chunked_cross_entropy(
+            hidden_BTD.flatten(0, 1),
+            head.weight,
+            targets_BT.flatten(),
+            chunk_tokens=self.loss_chunk_tokens,
+            vocab_size=self.config.vocab_size,
+        )
+
+    def _hidden(self, tokens_BT: Tensor) -> Tensor:
+        length = tokens_BT.shape[1]
+        if length > self.config.context:
+            raise UserError(
+                f"a sequence of {length} tokens",
+                expected=f"at most model.context = {self.config.context}",
+                fix="shorten sequence_length, or train a model with a longer context",
+            )
+        x_BTD: Tensor = self.embed(tokens_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[:length]
+        if self.config.dropout > 0:
+            x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
+        rope = self.rope_table.first(length, x_BTD.device) if self.rope_table is not None else None
+        for block in self.blocks:
+            x_BTD = block(x_BTD, rope)
+        return self.norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+class Block(nn.Module):
+    """Attention and MLP around the residual stream: the unit that is compiled, sharded and recomputed."""
+
+    def __init__(
+        self, config: ModelSettings, *, recompute: Recompute, attention_backends: Sequence[AttentionBackend]
+    ) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.parallel = config.residual == "parallel"
+        self.dropout = config.dropout
+        self.attention_norm = build_norm(config)
+        self.attention = Attention(config, attention_backends)
+        self.mlp_norm = build_norm(config)
+        self.mlp = build_mlp(config)
+
+    def forward(self, x_BTD: Tensor, rope: Rope | None = None) -> Tensor:
+        if self.recompute == "none" or not torch.is_grad_enabled():
+            return self._run(x_BTD, rope)
+        # In here and not around the block, so that compiling the block compiles the recomputation too.
+        extra: dict[str, Any] = {}
+        if self.recompute == "selective":
+            extra["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_or_recompute)
+        result: Tensor = checkpoint(
+            self._run, x_BTD, rope, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
+        )
+        return result
+
+    def _run(self, x_BTD: Tensor, rope: Rope | None) -> Tensor:
+        attended_BTD = self._drop(self.attention(self.attention_norm(x_BTD), rope))
+        if self.parallel:
+            return x_BTD + attended_BTD + self._drop(self.mlp(self.mlp_norm(x_BTD)))
+        x_BTD = x_BTD + attended_BTD
+        return x_BTD + self._drop(self.mlp(self.mlp_norm(x_BTD)))
+
+    def _drop(self, x_BTD: Tensor) -> Tensor:
+        return F.dropout(x_BTD, self.dropout, self.training) if self.dropout > 0 else x_BTD
+
+
+def _keep_or_recompute(_context: Any, operation: Any, *_arguments: Any, **_options: Any) -> CheckpointPolicy:
+    if operation in _KEPT_OPERATIONS:
+        return CheckpointPolicy.MUST_SAVE
+    return CheckpointPolicy.PREFER_RECOMPUTE

@@ -1,0 +1,1 @@
+"""How one model spreads over ranks: mesh, FSDP2, precision, compile."""

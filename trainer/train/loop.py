@@ -1,0 +1,340 @@
+"""The train loop, top to bottom: data, forward and backward, update, flags, metrics, checkpoint, evaluation.
+
+`Run` is put together by `trainer.train.setup` for one attempt; `train` drives it and says how it ended. Whatever ends a
+run early is decided together: one small all-reduce per step carries every rank's wish to stop and rank 0's clock, so
+all ranks save the same step and leave.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from trainer.checkpoint.layout import attempt_name
+from trainer.checkpoint.save import Hashes, Saver, SaveResult, Snapshot
+from trainer.checkpoint.store import Store
+from trainer.config import RunConfig
+from trainer.data.dataset import TokenSplit
+from trainer.data.loader import Batch, BatchLoader, validation_batches
+from trainer.elastic.signals import StopSignals
+from trainer.errors import Fenced
+from trainer.evaluate.loss import Evaluation, evaluate_loss
+from trainer.metrics.console import RunConsole
+from trainer.metrics.hardware import memory_bytes
+from trainer.metrics.history import History
+from trainer.metrics.throughput import ThroughputMeter
+from trainer.train.schedule import lr_factor
+from trainer.train.state import Progress, data_order, random_state, tensors_of
+from trainer.train.step import StepContext, StepResult, train_step
+
+_log = logging.getLogger(__name__)
+
+
+class NonFiniteLoss(Exception):
+    """Too many steps in a row had a loss or gradient that is not a number."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The hashes that tie a checkpoint to what made it, and the config as text."""
+
+    config_yaml: str
+    hashes: Hashes
+
+
+@dataclass
+class Run:
+    """Everything one attempt of a run works with."""
+
+    config: RunConfig
+    identity: Identity
+    store: Store
+    """Of this run: `<store>/<run>`."""
+    attempt: int
+    rank: int
+    total_steps: int
+    step: StepContext
+    loader: BatchLoader
+    validation: list[TokenSplit]
+    progress: Progress
+    saver: Saver
+    signals: StopSignals
+    console: RunConsole
+    history: History | None
+    meter: ThroughputMeter
+    fenced: Fenced | None = None
+    """Set once a save met a newer attempt."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the loop ended."""
+
+    reason: str
+    """finished | early_stopping | preempted"""
+    checkpoint: SaveResult | None
+    """The newest save of this attempt, if there was one."""
+
+
+@dataclass(frozen=True)
+class _Flags:
+    """What ranks agree on after each step."""
+
+    stop: bool
+    save: bool
+    fenced: bool
+
+
+def train(run: Run) -> Outcome:
+    """Train from `run.progress` to the last step, an early end or a wish to stop; the last step is always saved.
+
+    Raises Fenced when a newer attempt owns the run, NonFiniteLoss when it has gone wrong.
+    """
+    progress, config = run.progress, run.config
+    run.signals.arm()
+    run.meter.start(time.monotonic())
+    last_save = _SaveClock(config.checkpoint.every_seconds)
+    nonfinite_in_a_row = 0
+    newest: SaveResult | None = None
+    reason = "finished"
+    while progress.step < run.total_steps:
+        started = time.monotonic()
+        batch = next(run.loader)
+        lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
+        result = train_step(run.step, batch.tokens)
+        _advance(run, batch, result, time.monotonic() - started)
+        nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
+        if not result.finite:
+            _on_nonfinite(run, batch, result, nonfinite_in_a_row)
+        if progress.step % config.log.every_steps == 0 or progress.step == run.total_steps:
+            _log_step(run, batch, result, lr)
+
+        evaluation = None
+        if _evaluation_due(run):
+            evaluation = _evaluate(run)
+        newest = _collect(run) or newest
+        flags = _agree(run, save_due=last_save.due(time.monotonic()))
+        done = progress.step == run.total_steps
+        stale = _out_of_patience(run)
+        if flags.fenced:
+            raise run.fenced or Fenced("a newer attempt owns this run")
+        if flags.save or flags.stop or done or stale or _save_due(run):
+            run.saver.save(_snapshot(run, evaluation))
+            last_save.reset(time.monotonic())
+        if flags.stop and not done:
+            reason = "preempted"
+            break
+        if stale and not done:
+            reason = "early_stopping"
+            break
+    newest = _collect(run, wait=True) or newest
+    if run.fenced is not None:
+        raise run.fenced
+    return Outcome(reason, newest)
+
+
+def evaluate_only(run: Run) -> Evaluation | None:
+    """Validation loss of the model as it was loaded; None if asked to stop."""
+    run.signals.arm()
+    return _evaluate(run)
+
+
+def close_run(run: Run) -> None:
+    """Stop reading ahead and wait for uploads; starts no collective."""
+    run.loader.close()
+    run.console.close()
+    if run.history is not None:
+        run.history.close(time.monotonic())
+
+
+class _SaveClock:
+    """Time since the last save, looked at on rank 0 only: clocks of other ranks differ."""
+
+    def __init__(self, every_seconds: float) -> None:
+        self._every_seconds = every_seconds
+        self._last_seconds = time.monotonic()
+
+    def due(self, now_seconds: float) -> bool:
+        return self._every_seconds > 0 and now_seconds - self._last_seconds >= self._every_seconds
+
+    def reset(self, now_seconds: float) -> None:
+        self._last_seconds = now_seconds
+
+
+def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None:
+    progress = run.progress
+    progress.step += 1
+    progress.tokens += run.config.batch.sequences * run.config.sequence_length
+    progress.epoch = batch.epoch
+    progress.loss = result.loss
+    progress.train_seconds += seconds
+    if run.step.scaler is not None:
+        progress.loss_scale = run.step.scaler.scale
+        progress.loss_scale_good_steps = run.step.scaler.good_steps
+    run.meter.count_step()
+    run.console.step(progress.step)
+
+
+def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> None:
+    """Warn of a skipped step; stop the run after too many. fp16 skips steps by design while its scale falls."""
+    run.progress.nonfinite_steps += 1
+    limit = run.config.guard.nonfinite_steps
+    found = f"step {run.progress.step}: loss {result.loss}, gradient norm {result.grad_norm} (batch {batch.sha256})"
+    scaler = run.step.scaler
+    if scaler is not None and scaler.scale > 1.0:
+        run.console.say(f"{found}: update skipped, loss scale is now {scaler.scale:g}")
+        return
+    if in_a_row >= limit:
+        raise NonFiniteLoss(
+            f"{found}: the last {in_a_row} steps were not finite, the limit (guard.nonfinite_steps) is {limit}; "
+            "the run resumes from its newest checkpoint: lower optimizer.lr, or look at the data of that batch"
+        )
+    run.console.say(f"{found}: update skipped, {in_a_row} of {limit} in a row")
+
+
+def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
+    figures = run.meter.read(time.monotonic(), run.total_steps - run.progress.step)
+    run.progress.loss_history.append((run.progress.step, result.loss))
+    record = {
+        **_record_head(run),
+        "loss": result.loss,
+        "lr": lr,
+        "grad_norm": result.grad_norm,
+        "batch_sha256": batch.sha256,
+        "tokens_per_second": figures.tokens_per_second,
+        "step_seconds": figures.step_seconds,
+        "mfu_ratio": figures.mfu_ratio,
+        "world_size": run.step.world_size,
+        "memory_bytes": memory_bytes(run.step.device),
+        "eta_seconds": figures.eta_seconds,
+    }
+    _emit(run, record)
+
+
+def _evaluation_due(run: Run) -> bool:
+    every = run.config.evaluate.every_steps
+    return bool(every and run.validation) and (run.progress.step % every == 0 or run.progress.step == run.total_steps)
+
+
+def _evaluate(run: Run) -> Evaluation | None:
+    started = time.monotonic()
+    evaluation = evaluate_loss(
+        run.step.model,
+        _validation_rows(run),
+        device=run.step.device,
+        bytes_per_token=run.validation[0].bytes_per_token if len(run.validation) == 1 else None,
+        stop_requested=lambda: run.signals.requested,
+    )
+    run.meter.pause(time.monotonic() - started)
+    if evaluation is None:
+        return None
+    progress = run.progress
+    progress.validation_loss = evaluation.validation_loss
+    best = progress.best_validation_loss
+    if best is None or evaluation.validation_loss < best - run.config.evaluate.early_stopping.min_delta:
+        progress.best_validation_loss = evaluation.validation_loss
+        progress.evaluations_without_improvement = 0
+    else:
+        progress.evaluations_without_improvement += 1
+    figures = {
+        "validation_loss": evaluation.validation_loss,
+        "perplexity": evaluation.perplexity,
+        "bits_per_byte": evaluation.bits_per_byte,
+    }
+    _emit(run, {**_record_head(run), **figures})
+    return evaluation
+
+
+def _validation_rows(run: Run) -> Iterator[np.ndarray]:
+    return validation_batches(
+        run.validation,
+        sequences=run.config.evaluate.sequences or None,
+        rank=run.rank,
+        world=run.step.world_size,
+        micro=run.config.batch.micro_sequences,
+        vocab_size=run.config.model.vocab_size,
+    )
+
+
+def _out_of_patience(run: Run) -> bool:
+    patience = run.config.evaluate.early_stopping.patience
+    return bool(patience) and run.progress.evaluations_without_improvement >= patience
+
+
+def _save_due(run: Run) -> bool:
+    """Whether the step just taken ends an interval of `every_steps` or `every_epochs`."""
+    settings, progress = run.config.checkpoint, run.progress
+    if settings.every_steps and progress.step % settings.every_steps == 0:
+        return True
+    if not settings.every_epochs:
+        return False
+    epochs_per_step = progress.epoch / progress.step
+    return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
+
+
+def _agree(run: Run, *, save_due: bool) -> _Flags:
+    """Share every rank's wish to stop, rank 0's clock and its knowledge of a fence."""
+    wishes = [run.signals.requested, save_due and run.rank == 0, run.fenced is not None]
+    if run.step.world_size == 1:
+        return _Flags(*(bool(wish) for wish in wishes))
+    flags = torch.tensor([float(wish) for wish in wishes], device=run.step.device)
+    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+    return _Flags(*(value > 0 for value in flags.tolist()))
+
+
+def _snapshot(run: Run, evaluation: Evaluation | None) -> Snapshot:
+    return Snapshot(
+        step=run.progress.step,
+        tokens=run.progress.tokens,
+        epoch=run.progress.epoch,
+        loss=run.progress.loss,
+        validation_loss=evaluation.validation_loss if evaluation else None,
+        tensors=tensors_of(run.step.model, run.step.optimizers),
+        progress={**run.progress.to_json(), "data_order": data_order(run.config)},
+        rank_state=random_state(run.step.device),
+        config_yaml=run.identity.config_yaml,
+        hashes=run.identity.hashes,
+    )
+
+
+def _collect(run: Run, *, wait: bool = False) -> SaveResult | None:
+    """Tell of saves that ended; the newest that was committed."""
+    newest = None
+    for result in run.saver.wait() if wait else run.saver.poll():
+        if result.committed is not None:
+            newest = result
+            run.console.say(
+                f"saved {result.committed.name} ({result.committed.bytes / 2**20:.1f} MiB in "
+                f"{result.duration_seconds:.1f} s, training waited {result.stall_seconds:.2f} s)"
+            )
+        elif result.fenced is not None:
+            run.fenced = result.fenced
+        else:
+            run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
+        if run.history is not None:
+            run.history.flush(time.monotonic())
+    return newest
+
+
+def _record_head(run: Run) -> dict[str, object]:
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "run": run.config.name,
+        "attempt": attempt_name(run.attempt),
+        "step": run.progress.step,
+        "tokens": run.progress.tokens,
+        "epoch": run.progress.epoch,
+    }
+
+
+def _emit(run: Run, record: dict[str, object]) -> None:
+    run.console.metrics(record)
+    if run.history is not None:
+        run.history.write(record, time.monotonic())

@@ -1,0 +1,93 @@
+"""Optimizers over a sharded model: AdamW, and Muon for the matrices inside blocks.
+
+Called by the worker after the model was wrapped. The loop steps through `Optimizers`, whatever their number; their
+hyperparameters always come from the config, never from a checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from trainer.model.decoder import Decoder
+from trainer.train.config import MuonConfig, OptimizerConfig
+
+
+class Optimizers:
+    """The optimizers of one run, stepped together."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer], peak_lr: float) -> None:
+        self.optimizers = optimizers
+        self._peak_lr = peak_lr
+
+    def set_lr_factor(self, factor: float) -> float:
+        """Set every learning rate to the peak times `factor`; returns it."""
+        lr = self._peak_lr * factor
+        for group in self._groups():
+            group["lr"] = lr
+        return lr
+
+    def step(self) -> None:
+        """One update from the gradients."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Free the gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def hyperparameters(self) -> list[dict[str, Any]]:
+        """The settings of every group, to be put back after a checkpoint was loaded."""
+        return [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
+
+    def set_hyperparameters(self, groups: list[dict[str, Any]]) -> None:
+        """Put back what `hyperparameters` gave."""
+        for group, settings in zip(self._groups(), groups, strict=True):
+            group.update(settings)
+
+    def _groups(self) -> Iterable[dict[str, Any]]:
+        return (group for optimizer in self.optimizers for group in optimizer.param_groups)
+
+
+def build_optimizers(model: Decoder, config: OptimizerConfig) -> Optimizers:
+    """Optimizers for all parameters of `model`; weight decay applies to matrices only."""
+    muon_names: set[str] = set()
+    if isinstance(config, MuonConfig):
+        muon_names = {name for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")}
+    named = [(name, p) for name, p in model.named_parameters() if name not in muon_names]
+    groups = [
+        {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            fused=True,
+        )
+    ]
+    if isinstance(config, MuonConfig):
+        matrices = [p for name, p in model.named_parameters() if name in muon_names]
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=config.lr,
+                weight_decay=config.weight_decay,
+                momentum=config.momentum,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return Optimizers(optimizers, config.lr)
+
+
+def global_grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients over all ranks, a scalar."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm

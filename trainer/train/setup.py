@@ -1,0 +1,322 @@
+"""Put one attempt of a run together: data, model, optimizers, claim, checkpoint.
+
+Called by the worker after the process group is up. The order matters: what the user can have got wrong is looked at
+before anything is claimed or written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from trainer.checkpoint.attempts import Attempt, AttemptClaim, claim_attempt
+from trainer.checkpoint.layout import attempt_name
+from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
+from trainer.checkpoint.ranks import Ranks
+from trainer.checkpoint.save import Hashes, Saver
+from trainer.checkpoint.store import Store, open_run
+from trainer.config import RunConfig, total_steps
+from trainer.config_file import run_config_yaml
+from trainer.data.dataset import TokenSplit, open_training, open_validation
+from trainer.data.loader import BatchLoader
+from trainer.elastic.signals import StopSignals
+from trainer.errors import UserError
+from trainer.metrics.console import RunConsole, human_number
+from trainer.metrics.hardware import device_name, peak_flops_per_second
+from trainer.metrics.history import History
+from trainer.metrics.throughput import ThroughputMeter
+from trainer.model.decoder import Decoder
+from trainer.model.size import count_parameters, flops_per_token
+from trainer.parallel.compile import compile_blocks, use_compile_cache
+from trainer.parallel.fsdp import materialise, shard_model
+from trainer.parallel.mesh import make_mesh
+from trainer.parallel.precision import COMPUTE_DTYPE, LossScaler, check_precision, use_fp8
+from trainer.parallel.world import World
+from trainer.settings import settings_sha256
+from trainer.train.loop import Identity, Run
+from trainer.train.optimizer import build_optimizers
+from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
+from trainer.train.step import StepContext
+
+RUN_FILE = "run.yaml"
+
+
+@dataclass(frozen=True)
+class _Data:
+    train: list[TokenSplit]
+    validation: list[TokenSplit]
+    samples: int
+
+
+def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
+    """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective."""
+    if world.world_size > config.batch.sequences:
+        raise UserError(
+            f"{world.world_size} ranks for batch.sequences {config.batch.sequences}",
+            expected="at least one sequence of the global batch for each rank",
+            fix="start fewer ranks, or raise batch.sequences",
+        )
+    check_precision(config.precision, world.device)
+    torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
+    data = _open_data(config)
+    steps = total_steps(config, data.samples)
+    context = _build_step(config, world)
+    identity = _identify(config, data)
+    run_store = open_run(config.checkpoint.store, config.name)
+
+    loaded = _restore(config, world, run_store, context, identity)
+    progress = Progress.from_json(loaded.progress) if loaded else Progress()
+    if loaded:
+        _check_order_unchanged(config, loaded)
+        _restore_scaler(context, progress)
+        _restore_random(config, world, loaded, progress.step)
+    attempt = _claim(config, world, run_store, loaded, identity)
+    console = RunConsole(total_steps=steps, first_step=progress.step, rank=world.rank)
+    _introduce(console, config, world, attempt, loaded, steps)
+    return Run(
+        config=config,
+        identity=identity,
+        store=run_store,
+        attempt=attempt.number,
+        rank=world.rank,
+        total_steps=steps,
+        step=context,
+        loader=_build_loader(config, world, data, progress.step),
+        validation=data.validation,
+        progress=progress,
+        saver=Saver(
+            attempt,
+            group=world.save_group,
+            asynchronous=config.checkpoint.asynchronous,
+            streams=config.checkpoint.streams,
+            local=config.checkpoint.local,
+            keep=config.checkpoint.keep,
+        ),
+        signals=signals,
+        console=console,
+        history=History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None,
+        meter=ThroughputMeter(
+            tokens_per_step=config.batch.sequences * config.sequence_length,
+            flops_per_token=flops_per_token(config.model, config.sequence_length),
+            peak_flops_per_second=peak_flops_per_second(device_name(world.device)),
+            world_size=world.world_size,
+        ),
+    )
+
+
+def _open_data(config: RunConfig) -> _Data:
+    train = open_training(config.data, config.sequence_length)
+    validation = open_validation(config.data, config.sequence_length)
+    if not validation and (config.evaluate.every_steps or config.task == "evaluate"):
+        raise UserError(
+            "evaluation is on, but no source has a validation split",
+            expected="data.validation, or prepared sets with a validation split",
+            fix="name a set under data.validation, or set evaluate.every_steps: 0",
+        )
+    for split in (*train, *validation):
+        if split.vocab_size is not None and split.vocab_size > config.model.vocab_size:
+            raise UserError(
+                f"{split.name}: its tokenizer has {split.vocab_size} tokens, model.vocab_size is "
+                f"{config.model.vocab_size}",
+                expected="a model with a row for every token",
+                fix=f"set model.vocab_size: {split.vocab_size}",
+            )
+    return _Data(train, validation, sum(split.num_samples for split in train))
+
+
+def _build_step(config: RunConfig, world: World) -> StepContext:
+    model = build_model(config, world)
+    return StepContext(
+        model=model,
+        optimizers=build_optimizers(model, config.optimizer),
+        parallel=config.parallel,
+        device=world.device,
+        world_size=world.world_size,
+        batch_sequences=config.batch.sequences,
+        micro_sequences=config.batch.micro_sequences,
+        clip_norm=config.optimizer.clip_norm,
+        scaler=LossScaler() if config.precision == "fp16" else None,
+    )
+
+
+def build_model(config: RunConfig, world: World) -> Decoder:
+    """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order."""
+    with torch.device("meta"):
+        model = Decoder(config.model, recompute=config.parallel.recompute)
+    if config.precision == "fp8":
+        use_fp8(model)
+    if config.parallel.compile:
+        use_compile_cache(config.parallel)
+        trial = _trial_model(config, world)
+        shape = (config.batch.micro_sequences, config.sequence_length)
+        compile_blocks(model, trial, tokens_shape=shape, device=world.device)
+    mesh = make_mesh(
+        config.parallel,
+        world_size=world.world_size,
+        local_world_size=world.local_world_size,
+        device_type=world.device.type,
+    )
+    shard_model(model, mesh, config.parallel, config.precision)
+    materialise(model, device=world.device, offload=config.parallel.offload, seed=config.seed)
+    return model
+
+
+def _trial_model(config: RunConfig, world: World) -> Decoder:
+    """A decoder of one block, in the dtype that FSDP computes with, to try the compiler on."""
+    with torch.device("meta"):
+        trial = Decoder(config.model.model_copy(update={"layers": 1}), recompute=config.parallel.recompute)
+    if config.precision == "fp8":
+        use_fp8(trial)
+    materialise(trial, device=world.device, offload=False, seed=config.seed)
+    return trial.to(COMPUTE_DTYPE[config.precision])
+
+
+def _identify(config: RunConfig, data: _Data) -> Identity:
+    sources = [(split.fingerprint, source.weight) for split, source in zip(data.train, config.data.train, strict=True)]
+    tokenizers = sorted({split.tokenizer.fingerprint for split in data.train if split.tokenizer})
+    return Identity(
+        config_yaml=run_config_yaml(config),
+        hashes=Hashes(
+            config_sha256=settings_sha256(config),
+            model_sha256=settings_sha256(config.model),
+            dataset_sha256=hashlib.sha256(repr(sources).encode()).hexdigest(),
+            tokenizer_sha256=tokenizers[0] if len(tokenizers) == 1 else "",
+        ),
+    )
+
+
+def _build_loader(config: RunConfig, world: World, data: _Data, start_step: int) -> BatchLoader:
+    return BatchLoader(
+        data.train,
+        batch_sequences=config.batch.sequences,
+        sequence_length=config.sequence_length,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.world_size,
+        start_step=start_step,
+        weights=[source.weight for source in config.data.train],
+        shuffle_group_bytes=config.data.shuffle_group_bytes,
+        workers=config.data.workers,
+        prefetch_batches=config.data.prefetch_batches,
+        vocab_size=config.model.vocab_size,
+    )
+
+
+def _restore_scaler(context: StepContext, progress: Progress) -> None:
+    if context.scaler is not None and progress.loss_scale is not None:
+        context.scaler.scale = progress.loss_scale
+        context.scaler.good_steps = progress.loss_scale_good_steps
+
+
+def _restore_random(config: RunConfig, world: World, loaded: Loaded, step: int) -> None:
+    """This rank's own state at the same world size; else a seed that no other rank and step has."""
+    if loaded.rank_state is not None:
+        restore_random_state(loaded.rank_state, world.device)
+    else:
+        torch.manual_seed(_rank_seed(config.seed, world.rank, step))
+
+
+def _rank_seed(seed: int, rank: int, step: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{rank}/{step}".encode()).digest()[:8], "big") >> 1
+
+
+def _restore(
+    config: RunConfig, world: World, run_store: Store, context: StepContext, identity: Identity
+) -> Loaded | None:
+    """Load the checkpoint that `config.resume` names into the model; None to start from step 0."""
+    if config.resume == "none":
+        return None
+    ranks = Ranks(world.save_group)
+    resolved = ranks.on_first(lambda: find_checkpoint(run_store, config.resume))
+    if resolved is None:
+        return None
+    tensors = tensors_of(context.model, context.optimizers)
+    loaded = load_checkpoint(
+        resolved,
+        tensors,
+        model_sha256=identity.hashes.model_sha256,
+        group=world.save_group,
+        streams=config.checkpoint.streams,
+        local=config.checkpoint.local,
+    )
+    if config.task == "pretrain" and loaded.committed.dataset_sha256 != identity.hashes.dataset_sha256:
+        raise UserError(
+            f"{loaded.checkpoint.url} was trained on other data than data.train names (or with other weights)",
+            expected="the same prepared sets: the position in the data is part of a checkpoint",
+            fix="restore data.train, or start a run of another name",
+        )
+    restore_tensors(context.model, context.optimizers, tensors)
+    return loaded
+
+
+def _check_order_unchanged(config: RunConfig, loaded: Loaded) -> None:
+    """The step number is the position in the data, which holds only for the same batches in the same order."""
+    before = loaded.progress["data_order"]
+    now = data_order(config)
+    changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
+    if changed and config.task == "pretrain":
+        raise UserError(
+            f"{loaded.checkpoint.url} cannot go on with {', '.join(changed)}",
+            expected="the values of the checkpoint: they decide which sequences a step reads",
+            fix="restore them, or start a run of another name",
+        )
+
+
+def _claim(config: RunConfig, world: World, run_store: Store, loaded: Loaded | None, identity: Identity) -> Attempt:
+    """Claim the next attempt on rank 0, write down its config, and tell the other ranks."""
+    ranks = Ranks(world.save_group)
+    hosts = sorted(set(ranks.on_all(platform.node)))
+    base = None
+    if loaded is not None:
+        own = loaded.committed.run == config.name and loaded.checkpoint.url.startswith(run_store.url + "/")
+        base = loaded.checkpoint.name if own else loaded.checkpoint.url
+
+    def claim() -> AttemptClaim:
+        attempt = claim_attempt(
+            run_store,
+            world_size=world.world_size,
+            config_sha256=identity.hashes.config_sha256,
+            base_checkpoint=base,
+            hosts=hosts,
+            image=os.environ.get("GPTRUN_IMAGE"),
+            git_commit=os.environ.get("GPTRUN_GIT_COMMIT"),
+        )
+        run_store.replace(RUN_FILE, identity.config_yaml.encode())
+        return attempt.claim
+
+    return Attempt(run_store, ranks.on_first(claim))
+
+
+def _introduce(
+    console: RunConsole,
+    config: RunConfig,
+    world: World,
+    attempt: Attempt,
+    loaded: Loaded | None,
+    steps: int,
+) -> None:
+    """What a person wants to know before the first step, derived values included."""
+    parallel = config.parallel
+    where = f"{world.world_size} x {device_name(world.device)}"
+    micro = -(-config.batch.sequences // world.world_size // config.batch.micro_sequences)
+    tokens = config.batch.sequences * config.sequence_length
+    console.say(
+        f"run {config.name}, attempt {attempt_name(attempt.number)} on {where}: {config.model.family}, "
+        f"{human_number(count_parameters(config.model))} parameters, {config.precision}, shard {parallel.shard}"
+        + (", compiled" if parallel.compile else "")
+    )
+    console.say(
+        f"{steps} steps of {tokens} tokens ({config.batch.sequences} sequences of {config.sequence_length}, "
+        f"up to {micro} micro-batches a rank); store {attempt.run.url}"
+    )
+    if loaded is None:
+        reason = "as resume: none asks" if config.resume == "none" else "the store holds no checkpoint of this run"
+        console.say(f"starting at step 0: {reason}")
+    else:
+        console.say(
+            f"going on from {loaded.checkpoint.url}: step {loaded.committed.step}, loss {loaded.committed.loss:.4f}"
+        )
