@@ -7,9 +7,11 @@ download.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.checkpoint.layout import CHECKPOINTS, MARKER, parse_name
@@ -46,8 +48,24 @@ class LocalCopies:
 
 
 def place_file(path: Path, data: bytes) -> None:
-    """Write a whole file that other ranks of the node may be writing too: each its own temporary, then a rename."""
+    """Write a whole file that other ranks of the node may be writing too."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def place_copy(path: Path, source: Path) -> None:
+    """Copy a whole file to where others may be copying it too."""
+    with replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file of this process alone that becomes `path` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

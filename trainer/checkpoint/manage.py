@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from trainer.checkpoint.attempts import read_lineage
 from trainer.checkpoint.cleanup import apply_retention, plan_removal
@@ -23,7 +24,7 @@ from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import MARKER, PINNED, Checkpoint, CorruptCheckpoint, RunListing, read_checkpoints
 from trainer.checkpoint.layout import json_bytes as to_json_bytes
 from trainer.checkpoint.load import check_sizes
-from trainer.checkpoint.local import place_file
+from trainer.checkpoint.local import place_copy, place_file
 from trainer.checkpoint.reader import VerifiedFiles
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.retention import Facts, tiers
@@ -202,11 +203,9 @@ def find(url: str) -> Checkpoint:
 
 
 def _pull_one(checkpoint: Checkpoint, target: Path, name: str, progress: Callable[[int], None] | None) -> None:
-    local_source = checkpoint.store.is_local
-    files = VerifiedFiles(checkpoint, target, keep=True)
-    with files.file(name) as path:
-        if local_source:
-            place_file(target / name, path.read_bytes())
+    with VerifiedFiles(checkpoint, target, keep=True).file(name) as path:
+        if checkpoint.store.is_local:  # verified in place; a remote file has been fetched into the target
+            place_copy(target / name, path)
     if progress is not None:
         progress(checkpoint.committed.files[name].bytes)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
 from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint
+from trainer.checkpoint.local import replacing
 from trainer.checkpoint.ranks import portable
 
 READ_BYTES = 4 * 2**20
@@ -79,16 +79,12 @@ class VerifiedFiles:
         return True
 
     def _fetch(self, name: str, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            self.checkpoint.store.download(name, temporary)
-            self._compare(name, temporary)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                self.checkpoint.store.download(name, temporary)
+                self._compare(name, temporary)
         except FileNotFoundError as error:
             raise self._corrupt(name, "is missing") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def _compare(self, name: str, path: Path) -> None:
         entry = self.checkpoint.committed.files.get(name)

@@ -44,13 +44,14 @@ class ShardCache:
         The caller maps the file at once: another process may remove its name to make room. A copy whose hash or size is
         wrong is deleted and fetched once more; the second failure is a UserError that names both values.
         """
-        key = sha256 or hashlib.sha256(f"{source.url}\n{source.fs.ukey(source.path)}".encode()).hexdigest()
+        key = sha256 or hashlib.sha256(f"{source.url}\n{source.version()}".encode()).hexdigest()
         entry = self.folder / f"{key}-{source.name}"
         with self._lock(entry.name):
             # Other processes may remove the entry at any moment; then it is as if it had not been there.
             with suppress(FileNotFoundError):
                 found = self._fault(entry, size, sha256)
                 if found is None:
+                    self._checked.add(entry)
                     os.utime(entry)
                     return entry
                 logger.warning("cached copy of %s is damaged (%s): fetching it again", source.url, found)
@@ -74,7 +75,14 @@ class ShardCache:
     def _download(self, source: Location, entry: Path, size: int, sha256: str | None) -> None:
         for last in (False, True):
             part = self._reserve(entry, size)
-            source.download(part)
+            try:
+                source.download(part)
+            except FileNotFoundError as error:
+                raise UserError(
+                    f"{source.url} is gone",
+                    expected="a data set that stays in place while a run reads it",
+                    fix="put the file back, or prepare the data set again",
+                ) from error
             found = self._fault(part, size, sha256)
             if found is None:
                 _sync(part)
@@ -91,17 +99,14 @@ class ShardCache:
             logger.warning("download of %s is damaged (%s): trying once more", source.url, found)
 
     def _fault(self, path: Path, size: int, sha256: str | None) -> str | None:
-        """What is wrong with a copy, or None. The hash is taken once per process: a disk may rot between runs."""
+        """What is wrong with a copy, or None. An entry is hashed once per process: a disk may rot between runs."""
         actual = path.stat().st_size
         if actual != size:
             return f"found {actual} bytes, expected {size}"
         if sha256 is None or path in self._checked:
             return None
         digest = file_sha256(path)
-        if digest != sha256:
-            return f"found sha256 {digest}, expected {sha256}"
-        self._checked.add(path)
-        return None
+        return None if digest == sha256 else f"found sha256 {digest}, expected {sha256}"
 
     def _reserve(self, entry: Path, size: int) -> Path:
         """Make room for `entry` and claim it with a temporary file, whose name counts as `size` bytes from now on."""

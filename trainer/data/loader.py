@@ -2,8 +2,8 @@
 
 `BatchLoader` is iterated by the training loop; `validation_batches` by evaluation. What a step reads is a pure function
 of (data, seed, step), so a run that stops and goes on at another world size sees the same global batches; rank r takes
-rows r, r + world, ... of each. Threads assemble batches ahead of the loop: copying tokens and reading mapped files
-release the interpreter, and nothing has to be sent between processes (docs/decisions/loader-threads.md).
+rows r, r + world, ... of each. Threads assemble batches ahead of the loop: what has to be hidden is the wait for a
+download, and nothing has to be sent between processes (docs/decisions/loader-threads.md).
 
 Shapes: B = sequences of the global batch, n = sequences of this rank, T = sequence length.
 """

@@ -59,6 +59,10 @@ class Location:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
+    def version(self) -> str:
+        """The store's mark of this version of the file: changes when the file does."""
+        return self._call(lambda: str(self.fs.ukey(self.path)))
+
     def files(self) -> list[Location]:
         """Files directly in this folder, by name."""
         self.fs.invalidate_cache(self.path)

@@ -24,7 +24,9 @@ Norm = Annotated[
 ]
 Mlp = Annotated[
     Literal["gelu", "gelu_tanh", "swiglu"],
-    Field(description="MLP: two matrices around GELU (exact, or its tanh approximation), or the gated SwiGLU of three."),
+    Field(
+        description="MLP: two matrices around GELU (exact, or its tanh approximation), or the gated SwiGLU of three."
+    ),
 ]
 Residual = Annotated[
     Literal["sequential", "parallel"],

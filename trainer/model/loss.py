@@ -17,8 +17,7 @@ from torch.autograd.function import once_differentiable
 IGNORED_TARGET = -100
 """Target of a position that does not count: the value that PyTorch's own losses ignore by default."""
 
-_CHUNK_LOGITS_CPU = 4 * 1024**2
-_CHUNK_LOGITS_DEVICE = 256 * 1024**2
+_DEVICE_CHUNK_LOGITS = 128 * 1024**2
 
 
 def chunked_cross_entropy(
@@ -75,47 +74,52 @@ def _loss_and_gradients(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The summed loss and its gradients by hidden state and weight (None where not needed)."""
     precise = torch.promote_types(hidden_ND.dtype, torch.float32)
+    several = len(hidden_ND) > chunk_tokens
     loss = torch.zeros((), dtype=precise, device=hidden_ND.device)
     grad_hidden_ND = torch.empty_like(hidden_ND) if needs_gradient[0] else None
     grad_weight_VD: Tensor | None = None
-    chunks = zip(
-        hidden_ND.split(chunk_tokens),
-        targets_N.split(chunk_tokens),
-        grad_hidden_ND.split(chunk_tokens) if grad_hidden_ND is not None else [None] * len(hidden_ND),
-        strict=False,
-    )
-    several = len(hidden_ND) > chunk_tokens
-    for hidden_CD, targets_C, grad_hidden_CD in chunks:
-        logits_CV = hidden_CD @ weight_VD.t()
-        logits_CV[:, vocab_size:] = -torch.inf
-        log_probs_CV = torch.log_softmax(logits_CV, dim=-1, dtype=precise)
+    # Both buffers serve every chunk: on a CPU, mapping fresh memory costs as much as filling it.
+    shape = (min(chunk_tokens, len(hidden_ND)), weight_VD.shape[0])
+    logits_buffer_CV = hidden_ND.new_empty(shape)
+    log_probs_buffer_CV = hidden_ND.new_empty(shape, dtype=precise)
+    for start in range(0, len(hidden_ND), chunk_tokens):
+        hidden_CD, targets_C = hidden_ND[start : start + chunk_tokens], targets_N[start : start + chunk_tokens]
+        logits_CV = torch.mm(hidden_CD, weight_VD.t(), out=logits_buffer_CV[: len(hidden_CD)])
+        if vocab_size < weight_VD.shape[0]:
+            logits_CV[:, vocab_size:] = -torch.inf
+        log_probs_CV = torch.log_softmax(logits_CV, -1, precise, out=log_probs_buffer_CV[: len(hidden_CD)])
         counted_C1 = (targets_C != IGNORED_TARGET).unsqueeze(1)
         index_C1 = targets_C.clamp(min=0).unsqueeze(1)
-        loss -= (log_probs_CV.gather(1, index_C1) * counted_C1).sum()
+        loss -= log_probs_CV.gather(1, index_C1).masked_fill_(~counted_C1, 0).sum()
         if not any(needs_gradient):
             continue
-        # d loss / d logits = softmax - one-hot(target), and 0 for a row that does not count.
-        grad_logits_CV = log_probs_CV.exp_().scatter_add_(1, index_C1, -counted_C1.to(precise)).mul_(counted_C1)
-        grad_logits_CV = grad_logits_CV.to(hidden_ND.dtype)
-        if grad_hidden_CD is not None:
-            torch.mm(grad_logits_CV, weight_VD, out=grad_hidden_CD)
+        # d loss / d logits = softmax - one-hot(target). Rows that do not count are zeroed where they are narrow.
+        grad_logits_CV = log_probs_CV.exp_().scatter_add_(1, index_C1, -counted_C1.to(precise))
+        grad_logits_CV = logits_CV.copy_(grad_logits_CV) if logits_CV.dtype != precise else grad_logits_CV
+        if grad_hidden_ND is not None:
+            grad_hidden_CD = grad_hidden_ND[start : start + chunk_tokens]
+            torch.mm(grad_logits_CV, weight_VD, out=grad_hidden_CD).mul_(counted_C1)
         if needs_gradient[1]:
-            grad_weight_VD = _accumulate(grad_weight_VD, grad_logits_CV, hidden_CD, precise if several else None)
+            # Sums over chunks are kept in fp32: bf16 would lose small chunks' share (docs/decisions/chunked-loss.md).
+            total_dtype = precise if several else weight_VD.dtype
+            grad_weight_VD = _add_product(grad_weight_VD, grad_logits_CV.t(), hidden_CD * counted_C1, total_dtype)
     if grad_weight_VD is not None:
         grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
     return loss, grad_hidden_ND, grad_weight_VD
 
 
-def _accumulate(total_VD: Tensor | None, grad_logits_CV: Tensor, hidden_CD: Tensor, precise: torch.dtype | None) -> Tensor:
-    """total + grad_logits^T @ hidden."""
+def _add_product(total_VD: Tensor | None, left_VC: Tensor, right_CD: Tensor, dtype: torch.dtype) -> Tensor:
+    """total + left @ right in `dtype`, in place; just the product when there is no total yet."""
     if total_VD is None:
-        first_VD = grad_logits_CV.t() @ hidden_CD
-        return first_VD if precise is None else first_VD.to(precise)
-    if total_VD.dtype == hidden_CD.dtype:
-        return total_VD.addmm_(grad_logits_CV.t(), hidden_CD)
-    return total_VD.add_(grad_logits_CV.t() @ hidden_CD)
+        return torch.mm(left_VC, right_CD).to(dtype)
+    if dtype == right_CD.dtype:
+        return total_VD.addmm_(left_VC, right_CD)
+    return total_VD.add_(torch.mm(left_VC, right_CD))
 
 
 def _default_chunk_tokens(hidden_ND: Tensor, weight_VD: Tensor) -> int:
-    logits = _CHUNK_LOGITS_CPU if hidden_ND.device.type == "cpu" else _CHUNK_LOGITS_DEVICE
-    return max(1, logits // weight_VD.shape[0])
+    """Large enough that adding V * D gradients per chunk is small beside its C * V logits, small enough to be cached."""
+    vocab_size, width = weight_VD.shape
+    if hidden_ND.device.type == "cpu":
+        return max(128, width // 2)
+    return max(128, _DEVICE_CHUNK_LOGITS // vocab_size // 128 * 128)

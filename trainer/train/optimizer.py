@@ -41,15 +41,6 @@ class Optimizers:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def hyperparameters(self) -> list[dict[str, Any]]:
-        """The settings of every group, to be put back after a checkpoint was loaded."""
-        return [{key: value for key, value in group.items() if key != "params"} for group in self._groups()]
-
-    def set_hyperparameters(self, groups: list[dict[str, Any]]) -> None:
-        """Put back what `hyperparameters` gave."""
-        for group, settings in zip(self._groups(), groups, strict=True):
-            group.update(settings)
-
     def _groups(self) -> Iterable[dict[str, Any]]:
         return (group for optimizer in self.optimizers for group in optimizer.param_groups)
 

@@ -72,21 +72,23 @@ def data_order(config: RunConfig) -> dict[str, int]:
 
 
 def tensors_of(model: Decoder, optimizers: Optimizers) -> dict[str, Any]:
-    """The nested state dict that a checkpoint holds, by parameter name: {"model": ..., "optimizer": ...}."""
+    """The nested state dict that a checkpoint holds: {"model": {name: tensor}, "optimizer": {name: {moment: tensor}}}.
+
+    Tensors only: hyperparameters come from the config, and plain values would have to be pickled.
+    """
     model_state, optimizer_state = get_state_dict(model, optimizers.optimizers)
-    return {"model": model_state, "optimizer": optimizer_state}
+    return {"model": model_state, "optimizer": optimizer_state["state"]}
 
 
 def restore_tensors(model: Decoder, optimizers: Optimizers, tensors: dict[str, Any]) -> None:
     """Put a loaded state dict back; hyperparameters stay those of the config, so a run may be resumed with new ones."""
-    settings = optimizers.hyperparameters()
+    _, optimizer_state = get_state_dict(model, optimizers.optimizers)
     set_state_dict(
         model,
         optimizers.optimizers,
         model_state_dict=tensors["model"],
-        optim_state_dict=tensors["optimizer"],
+        optim_state_dict={**optimizer_state, "state": tensors["optimizer"]},
     )
-    optimizers.set_hyperparameters(settings)
 
 
 def random_state(device: torch.device) -> bytes:

@@ -74,6 +74,24 @@ def test_a_shard_that_is_wrong_in_the_store_is_refused(tmp_path: Path, remote) -
     assert [path for path in tmp_path.iterdir() if path.is_file()] == []
 
 
+def test_every_download_is_checked_also_that_of_a_file_known_from_before(tmp_path: Path, remote) -> None:
+    cache = ShardCache(tmp_path, max_bytes=SIZE)
+    location, digest = remote("a")
+    cache.fetch(location, size=SIZE, sha256=digest)
+    cache.fetch(remote("b")[0], size=SIZE)
+    remote("a", b"z" * SIZE)
+    with pytest.raises(UserError, match="is damaged, twice"):
+        cache.fetch(location, size=SIZE, sha256=digest)
+
+
+def test_a_file_that_vanished_from_the_store_is_named(tmp_path: Path, remote) -> None:
+    location, digest = remote("a")
+    MemoryFileSystem().rm("/cache-test/a")
+    remote("b")
+    with pytest.raises(UserError, match="cache-test/a is gone"):
+        ShardCache(tmp_path, max_bytes=SIZE).fetch(location, size=SIZE, sha256=digest)
+
+
 def test_a_short_download_of_a_file_without_hash_is_refused(tmp_path: Path, remote) -> None:
     with pytest.raises(UserError, match=f"found {SIZE} bytes, expected {SIZE + 1}"):
         ShardCache(tmp_path, max_bytes=10 * SIZE).fetch(remote("a")[0], size=SIZE + 1)

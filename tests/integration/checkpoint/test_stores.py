@@ -1,0 +1,179 @@
+"""What must hold on every kind of store: write-once, commit, fence, listing, resume, corruption, management."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
+from tests.integration.servers import LosingProxy
+from trainer.checkpoint import manage
+from trainer.checkpoint.config import KeepConfig
+from trainer.checkpoint.layout import read_checkpoints
+from trainer.checkpoint.load import find_checkpoint
+from trainer.checkpoint.store import AlreadyExists, Store, open_run
+from trainer.errors import UserError
+
+
+def test_write_once_accepts_its_own_bytes_and_refuses_others(run: Store) -> None:
+    run.write_once("attempts/a0001.json", b"mine")
+    run.write_once("attempts/a0001.json", b"mine")
+    with pytest.raises(AlreadyExists):
+        run.write_once("attempts/a0001.json", b"another's")
+    assert run.read_bytes("attempts/a0001.json") == b"mine"
+
+
+def test_listing_sees_what_another_client_wrote_and_removed(run: Store, store_url: str) -> None:
+    other = open_run(store_url, "tiny")
+    assert run.list_names("attempts") == [] and run.find() == {}
+    other.write_once("attempts/a0001.json", b"1")
+    assert run.list_names("attempts") == ["a0001.json"]
+    other.write_once("attempts/a0002.json", b"22")
+    assert run.list_names("attempts") == ["a0001.json", "a0002.json"]
+    assert run.find() == {"attempts/a0001.json": 1, "attempts/a0002.json": 2}
+    other.remove("attempts/a0001.json")
+    assert run.list_names("attempts") == ["a0002.json"]
+    assert not run.exists("attempts/a0001.json")
+    with pytest.raises(FileNotFoundError):
+        run.read_bytes("attempts/a0001.json")
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_saved_state_comes_back_bitwise(run: Store, asynchronous: bool) -> None:
+    assert find_checkpoint(run) is None
+    attempt = claim(run)
+    results = save(attempt, make_snapshot(1), make_snapshot(2, validation_loss=3.25), asynchronous=asynchronous)
+    assert [result.error for result in results] == [None, None]
+    loaded, state = load(run)
+    assert same(state, make_state(2))
+    assert loaded.progress == {"step": 2, "best_loss": 1.5}
+    assert loaded.rank_state == b"rank state of step 2"
+    committed = results[1].committed
+    assert committed == loaded.committed
+    assert committed is not None
+    assert committed.validation_loss == 3.25
+    assert committed.bytes == sum(run.size(f"checkpoints/{committed.name}/{name}") for name in committed.files)
+    document = json.loads(run.read_bytes(f"checkpoints/{committed.name}/COMMITTED.json"))
+    assert document["format"] == 1 and document["run"] == "tiny"
+
+
+def test_a_committed_step_is_not_written_again(run: Store) -> None:
+    attempt = claim(run)
+    (first,) = save(attempt, make_snapshot(1))
+    (second,) = save(attempt, make_snapshot(1))
+    assert second.ok and second.committed == first.committed
+
+
+def test_a_zombie_is_fenced_and_its_late_commit_never_wins(run: Store) -> None:
+    zombie = claim(run)
+    save(zombie, make_snapshot(1))
+    base = find_checkpoint(run)
+    assert base is not None
+    newer = claim(run, base.base_in(run))
+    (late,) = save(zombie, make_snapshot(9))
+    assert not late.ok and late.fenced is not None
+    assert "a0002" in str(late.fenced) and "host-a" in str(late.fenced)
+    assert list(read_checkpoints(run).by_name()) == ["step-00000001-a0001"]
+    # Worse: the zombie passed its last check just before the claim and its marker arrives after it.
+    source = "checkpoints/step-00000001-a0001"
+    for path in run.find(source):
+        data = run.read_bytes(path).replace(b'"step": 1,', b'"step": 9,')
+        overwrite(run, path.replace("00000001", "00000009"), data)
+    assert find_checkpoint(run).checkpoint.step == 1  # type: ignore[union-attr]  # None would fail the test as well
+    save(newer, make_snapshot(2))
+    loaded, state = load(run)
+    assert loaded.checkpoint.name == "step-00000002-a0002"
+    assert same(state, make_state(2))
+
+
+def test_a_torn_checkpoint_does_not_exist_and_an_incomplete_one_is_skipped(run: Store) -> None:
+    save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
+    run.remove("checkpoints/step-00000003-a0001/COMMITTED.json")
+    run.remove("checkpoints/step-00000002-a0001/__0_0.distcp")
+    loaded, state = load(run)
+    assert loaded.checkpoint.step == 1 and same(state, make_state(1))
+    assert loaded.skipped == ("checkpoint step-00000002-a0001: __0_0.distcp is missing",)
+
+
+@pytest.mark.parametrize("file", [".metadata", "__0_0.distcp", "progress.json", "rank-00000.bin", "COMMITTED.json"])
+def test_a_flipped_bit_is_found_and_the_older_checkpoint_taken(run: Store, file: str) -> None:
+    save(claim(run), make_snapshot(1), make_snapshot(2))
+    flip_bit(run, f"checkpoints/step-00000002-a0001/{file}")
+    loaded, state = load(run)
+    assert loaded.checkpoint.step == 1 and same(state, make_state(1))
+    assert len(loaded.skipped) == 1 and file in loaded.skipped[0]
+
+
+def test_checkpoints_that_are_all_broken_are_an_error_and_no_fresh_start(run: Store) -> None:
+    save(claim(run), make_snapshot(1), make_snapshot(2))
+    for step in (1, 2):
+        flip_bit(run, f"checkpoints/step-0000000{step}-a0001/__0_0.distcp")
+    with pytest.raises(UserError, match=r"no usable checkpoint.*step-00000002.*step-00000001"):
+        load(run)
+
+
+def test_a_lost_answer_to_the_marker_is_not_taken_for_anothers(
+    request: pytest.FixtureRequest, run: Store, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if run.is_local:
+        pytest.skip("a disk loses no answers")
+    port = next(server.port for server in _servers(request) if store_url.startswith(f"{server.url}/"))
+    proxy = LosingProxy(port)
+    for server in _servers(request):
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value.replace(f":{port}", f":{proxy.port}"))
+    through = open_run(store_url, "tiny")
+    try:
+        attempt = claim(through)
+        proxy.lose("COMMITTED.json")
+        (result,) = save(attempt, make_snapshot(1))
+        assert proxy.lost == 1
+        assert result.ok, result.error
+        proxy.lose("a0002.json")
+        assert claim(through).number == 2
+        assert proxy.lost == 2
+    finally:
+        proxy.close()
+    assert load(run)[0].checkpoint.name == "step-00000001-a0001"
+
+
+def test_retention_keeps_what_a_tier_holds(run: Store) -> None:
+    keep = KeepConfig(rolling=1, best=1, epochs=True)
+    attempt = claim(run)
+    losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5}
+    snapshots = [make_snapshot(step, validation_loss=loss, epoch=step / 3) for step, loss in losses.items()]
+    save(attempt, snapshots[0], keep=keep)
+    manage.pin_checkpoint(manage.find(run.url_of("checkpoints/step-00000001-a0001")))
+    results = save(attempt, *snapshots[1:], keep=keep)
+    rows = manage.list_checkpoints(run)
+    assert [row.step for row in rows] == [1, 2, 3, 4]
+    assert rows[0].tiers == ["pinned"] and rows[1].tiers == ["best"]
+    assert results[-1].deleted == ()
+    (last,) = save(attempt, make_snapshot(5, validation_loss=9.0, epoch=5 / 3), keep=keep)
+    assert last.deleted == ("step-00000004-a0001",)
+    assert not [path for path in run.find() if "step-00000004" in path]
+
+
+def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
+    save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
+    checkpoint = manage.find(f"{run.url}@step:2")
+    assert manage.verify_checkpoint(checkpoint).sound
+    target = manage.pull_checkpoint(checkpoint, tmp_path / "pulled")
+    assert manage.verify_checkpoint(manage.find(str(target))).sound
+    flip_bit(run, "checkpoints/step-00000002-a0001/config.yaml")
+    verified = manage.verify_checkpoint(checkpoint)
+    assert not verified.sound and verified.problems[0].startswith("config.yaml has sha256")
+    with pytest.raises(UserError, match=r"config\.yaml has sha256"):
+        manage.pull_checkpoint(checkpoint, tmp_path / "again")
+    tried = manage.prune(run, KeepConfig(rolling=1), dry_run=True)
+    assert tried.deleted == ["step-00000001-a0001", "step-00000002-a0001"]
+    assert len(manage.list_checkpoints(run)) == 3
+    assert manage.prune(run, KeepConfig(rolling=1)).deleted == tried.deleted
+    assert [row.name for row in manage.list_checkpoints(run)] == ["step-00000003-a0001"]
+
+
+def _servers(request: pytest.FixtureRequest) -> list:
+    start = request.getfixturevalue("start_server")
+    return [start(kind) for kind in (request.node.callspec.params["store_url"],)]
