@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, with NPROC=2 workers
-	$(BIN)/gpt-run data prepare python-library
+	$(BIN)/gpt-run data prepare python-library --replace
 	$(BIN)/gpt-run train tiny-gpt2 --nproc $(NPROC)
 	$(BIN)/gpt-run generate runs/tiny-gpt2 --prompt 'def ' --max-tokens 60
 

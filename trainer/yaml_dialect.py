@@ -51,6 +51,6 @@ def dump_yaml(data: object) -> str:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # ruamel does not declare its type
     yaml.default_flow_style = False
     return yaml

@@ -28,7 +28,7 @@ from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.ranks import Ranks, TransferFailed, quiet_single_process
 from trainer.checkpoint.reader import CheckpointReader, VerifiedFiles
 from trainer.checkpoint.references import Resolved, resolve
-from trainer.checkpoint.staging import flatten, put_back
+from trainer.checkpoint.staging import flatten, flatten_below, put_back
 from trainer.checkpoint.store import Store
 from trainer.errors import UserError
 
@@ -120,11 +120,11 @@ def load_model_tensors(checkpoint: Checkpoint, *, streams: int = 4) -> dict[str,
         try:
             for name, stored in reader.read_metadata().state_dict_metadata.items():
                 if name.startswith("model.") and isinstance(stored, TensorStorageMetadata):
-                    tensors[name] = torch.empty(stored.size, dtype=stored.properties.dtype)
-            dcp_load(tensors, storage_reader=reader, no_dist=True)
+                    tensors[name.removeprefix("model.")] = torch.empty(stored.size, dtype=stored.properties.dtype)
+            dcp_load({"model": tensors}, storage_reader=reader, no_dist=True)
         except CheckpointException as error:
             raise _root_cause(error) from None
-    return {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def check_sizes(checkpoint: Checkpoint) -> None:
@@ -160,12 +160,12 @@ def _load_one(
         own: list[tuple[bytes, bytes | None]] = []
         ranks.on_all(lambda: own.append(small_files()))
         reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
-        flat = flatten(tensors)
+        below = flatten_below(tensors)
         try:
-            dcp_load(flat, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
+            dcp_load(below, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
         except CheckpointException as error:
             raise _explain(checkpoint, _root_cause(error)) from None
-        put_back(tensors, flat)
+        put_back(tensors, flatten(below))
         progress, rank_state = own[0]
         return json.loads(progress), rank_state
 

@@ -27,7 +27,7 @@ from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import CHECKPOINTS, Committed, FileEntry, checkpoint_name
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.ranks import Ranks, TransferFailed, quiet_single_process
-from trainer.checkpoint.staging import HostCopy, StagedPlanner, flatten, local_part
+from trainer.checkpoint.staging import HostCopy, StagedPlanner, flatten, flatten_below, local_part
 from trainer.checkpoint.store_errors import one_line
 from trainer.checkpoint.writer import CheckpointFolder, CheckpointWriter
 from trainer.errors import Fenced
@@ -134,7 +134,7 @@ class Saver:
         self._collect(wait=True)
         live = flatten(snapshot.tensors)
         if self._pool is None:
-            result = self._run_job(job, live, {name: local_part(value) for name, value in live.items()})
+            result = self._run_job(job, {name: local_part(value) for name, value in live.items()})
             job.stall_seconds = result.duration_seconds
             self._results.append(job.result(result.name, **_outcome(result)))
             return
@@ -145,7 +145,7 @@ class Saver:
             # The other ranks are on their way into a collective: take part in it and fail the save there.
             job.error = error
         job.stall_seconds = time.monotonic() - job.started
-        self._pending = self._pool.submit(self._run_job, job, live, taken)
+        self._pending = self._pool.submit(self._run_job, job, taken)
 
     def poll(self) -> list[SaveResult]:
         """Results that came in since the last call; never waits."""
@@ -170,7 +170,7 @@ class Saver:
             self._results.append(self._pending.result())
             self._pending = None
 
-    def _run_job(self, job: _Job, live: dict[str, Any], taken: dict[str, Any]) -> SaveResult:
+    def _run_job(self, job: _Job, taken: dict[str, Any]) -> SaveResult:
         """All of one save behind the copy; runs in the background thread. Never raises."""
         name = checkpoint_name(job.snapshot.step, self._attempt.number)
         try:
@@ -179,7 +179,7 @@ class Saver:
                 return job.result(name, committed=committed)
             copy = self._local.folder(name) if self._local is not None else None
             folder = CheckpointFolder(self._run.child(f"{CHECKPOINTS}/{name}"), copy)
-            self._write(job, live, taken, folder)
+            self._write(job, taken, folder)
             committed = self._ranks.on_first(lambda: self._commit(job, name))
         except Fenced as fenced:
             return job.result(name, fenced=fenced, error=str(fenced))
@@ -204,14 +204,14 @@ class Saver:
             raise TransferFailed(f"{folder.url} holds files of a failed save ({', '.join(sorted(left)[:3])})")
         return None
 
-    def _write(self, job: _Job, live: dict[str, Any], taken: dict[str, Any], folder: CheckpointFolder) -> None:
+    def _write(self, job: _Job, taken: dict[str, Any], folder: CheckpointFolder) -> None:
         """All ranks: stream the files; on any rank's failure remove what was written and raise on all."""
         writer = CheckpointWriter(folder, self._ranks.rank, self._streams, self._small_files(job.snapshot))
         writer.error = job.error
         group = self._ranks.group
         try:
             dcp_save(
-                live,
+                flatten_below(job.snapshot.tensors),
                 storage_writer=writer,
                 planner=StagedPlanner(taken),
                 process_group=group,

@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts -> one dict, keys joined by dots. Lists and other values are leaves."""
+    """Nested dicts -> one dict, keys joined by dots. Lists and other values are leaves, and hold no tensors."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
@@ -25,6 +25,11 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         assert flat.keys().isdisjoint(below), f"two values are named {name}"
         flat.update(below)
     return flat
+
+
+def flatten_below(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat below each top-level key, which gives the same names: torch logs every top-level entry it is given."""
+    return {key: flatten(value) if isinstance(value, Mapping) else value for key, value in nested.items()}
 
 
 def put_back(nested: dict[str, Any], flat: Mapping[str, Any], prefix: str = "") -> None:

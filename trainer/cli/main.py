@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, train
+from trainer.cli import checkpoints, config, data, export, generate, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -17,8 +17,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
+checkpoints.app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("worker")(train.worker)
+app.command("generate")(generate.generate)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")

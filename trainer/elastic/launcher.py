@@ -44,7 +44,9 @@ class Launcher:
         previous = {number: signal.signal(number, self._pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             with tempfile.TemporaryDirectory(prefix="gpt-run-") as reports:
-                store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+                store = dist.TCPStore(  # type: ignore[attr-defined]  # exported where torch was built with it
+                    "127.0.0.1", 0, is_master=True, wait_for_workers=False
+                )
                 self._start(store.port, reports)
                 codes = self._wait()
                 self._print_report(Path(reports))

@@ -6,10 +6,14 @@ on, which its config names.
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import torch
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
@@ -89,7 +93,19 @@ def _training_tokenizer(raw: dict[str, Any]) -> tuple[Path | None, int | None]:
         return None, None  # the data is elsewhere: the caller may name a tokenizer
     if split.tokenizer is None or split.tokenizer.path is None:
         return None, None
-    return Path(split.tokenizer.path), split.tokenizer.eos_id
+    return _local_file(split.tokenizer.path), split.tokenizer.eos_id
+
+
+def _local_file(path: str) -> Path:
+    """The file itself, or a copy of a remote one that lives as long as this process."""
+    if "://" not in path:
+        return Path(path)
+    folder = tempfile.mkdtemp(prefix="gpt-run-tokenizer-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = Path(folder, "tokenizer.json")
+    with fsspec.open(path, "rb") as stream:
+        copy.write_bytes(stream.read())
+    return copy
 
 
 def _eos_id(tokenizer_file: Path | None) -> int | None:

@@ -7,7 +7,8 @@ a combination that one of its architectures can express (see `hf`).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import math
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -25,7 +26,7 @@ Norm = Annotated[
 Mlp = Annotated[
     Literal["gelu", "gelu_tanh", "swiglu"],
     Field(
-        description="MLP: two matrices around GELU (exact, or its tanh approximation), or the gated SwiGLU of three."
+        description="MLP: two matrices around GELU, exact or by its tanh approximation, or the gated SwiGLU of three."
     ),
 ]
 Residual = Annotated[
@@ -49,7 +50,7 @@ FfnWidth = Annotated[
     Field(
         ge=1,
         description="Size of the MLP's hidden layer, in features. When left out: 4 * width; for llama, width * 8 / 3 "
-        "rounded up to a multiple of 256.",
+        "rounded up to a multiple of 256, so that its three matrices cost what two of 4 * width do.",
     ),
 ]
 RopeFraction = Annotated[
@@ -104,7 +105,7 @@ class ModelSettings(Settings):
     @property
     def padded_vocab_size(self) -> int:
         """Rows of the embedding and the head."""
-        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+        return _round_up(self.vocab_size, self.vocab_multiple)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -140,7 +141,7 @@ class LlamaConfig(ModelSettings):
     layers: Layers = 18
     width: Width = 2304
     heads: Heads = 18
-    ffn_width: FfnWidth = Field(default_factory=lambda fields: _swiglu_width(fields))
+    ffn_width: FfnWidth = Field(default_factory=lambda fields: _round_up(8 * fields.get("width", 1) / 3, 256))
     positions: Positions = "rope"
     norm: Norm = "rmsnorm"
     mlp: Mlp = "swiglu"
@@ -168,9 +169,8 @@ class NeoXConfig(ModelSettings):
 ModelConfig = Annotated[GPT2Config | LlamaConfig | NeoXConfig, Field(discriminator="family")]
 
 
-def _swiglu_width(fields: dict[str, Any]) -> int:
-    """8/3 of the width, up to a multiple of 256: three matrices then cost what two of 4 * width do (Touvron 2023)."""
-    return -(-8 * int(fields.get("width", 1)) // (3 * 256)) * 256
+def _round_up(number: float, multiple: int) -> int:
+    return math.ceil(number / multiple) * multiple
 
 
 def _near_divisors(number: int, near: int) -> list[int]:

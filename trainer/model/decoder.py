@@ -1,6 +1,6 @@
 """The decoder of all three families: embedding, blocks, final norm, head and loss.
 
-The trainer builds it under `torch.device("meta")`, compiles and shards its `blocks` one by one and the whole as the root,
+The trainer builds it under `torch.device("meta")`, compiles and shards its `blocks` one by one and the whole as root,
 then calls `init.initialise`. Evaluation and generation call it without targets for logits.
 
 Shapes: B batch, T tokens, D width, V vocabulary, N = B * T.

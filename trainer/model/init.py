@@ -38,12 +38,13 @@ def copy_full_(parameter: nn.Parameter, full: Tensor) -> None:
 
     No communication: every rank has to pass the same values. Casts to the parameter's type and device.
     """
-    if not isinstance(parameter.data, DTensor):
-        parameter.copy_(full)
+    data = parameter.data
+    if not isinstance(data, DTensor):
+        data.copy_(full)
         return
-    shards = distribute_tensor(full, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    shards = distribute_tensor(full, data.device_mesh, data.placements, src_data_rank=None)
     # Local to local: an offloaded parameter lives on the CPU while its mesh is one of GPUs.
-    parameter.data.to_local().copy_(shards.to_local())
+    data.to_local().copy_(shards.to_local())
 
 
 def _initial_value(name: str, shape: torch.Size, config: ModelSettings, seed: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Cross-entropy over a large vocabulary in chunks of tokens; called by the decoder with targets.
 
-The logits of a batch are its largest tensor: 32,768 tokens of 50,257 logits are 6.6 GB in fp32. Here the logits of a few
-thousand tokens exist at a time, and their gradients are computed while they do, so the backward pass only scales them.
+The logits of a batch are its largest tensor: 32,768 tokens of 50,257 logits are 6.6 GB in fp32. Here those of one chunk
+of tokens exist at a time, and gradients are computed while they do, so the backward pass only scales them.
 
 Shapes: N tokens, C tokens of a chunk, D width, V vocabulary (rows of the head, padding included).
 """
@@ -18,6 +18,7 @@ IGNORED_TARGET = -100
 """Target of a position that does not count: the value that PyTorch's own losses ignore by default."""
 
 _DEVICE_CHUNK_LOGITS = 128 * 1024**2
+"""Logits per chunk off the CPU: 256 MiB in bf16 and twice that in fp32."""
 
 
 def chunked_cross_entropy(
@@ -118,7 +119,7 @@ def _add_product(total_VD: Tensor | None, left_VC: Tensor, right_CD: Tensor, dty
 
 
 def _default_chunk_tokens(hidden_ND: Tensor, weight_VD: Tensor) -> int:
-    """Large enough that adding V * D gradients per chunk is small beside its C * V logits, small enough to be cached."""
+    """Large enough that adding V * D gradients per chunk costs little beside its C * V logits; on a CPU, cached."""
     vocab_size, width = weight_VD.shape
     if hidden_ND.device.type == "cpu":
         return max(128, width // 2)

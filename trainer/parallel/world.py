@@ -45,7 +45,9 @@ def join_world() -> World:
     if "MASTER_ADDR" in environment:
         dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
     else:
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        store = dist.TCPStore(  # type: ignore[attr-defined]  # exported where torch was built with it
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
     return World(
         rank=rank,

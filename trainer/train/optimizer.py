@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -79,6 +80,19 @@ def build_optimizers(model: Decoder, config: OptimizerConfig) -> Optimizers:
 
 
 def global_grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Euclidean norm of all gradients over all ranks, a scalar."""
-    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    """Euclidean norm of all gradients over all ranks: a float64 scalar, equal on every rank.
+
+    Local squares are added in float64: in fp32, the sum over a large matrix is off by 1e-5 on CPUs, differently at each
+    world size, and clipping would carry that into the weights.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in gradients]
+    norms = torch.stack([torch.linalg.vector_norm(grad, dtype=torch.float64) for grad in local])
+    square = norms.square().sum()
+    if gradients and isinstance(gradients[0], DTensor):
+        mesh, placements = gradients[0].device_mesh, gradients[0].placements
+        for dimension, placement in enumerate(placements):
+            # Replicas hold the same gradients: only shards add up.
+            if placement.is_shard() and mesh.size(dimension) > 1:
+                dist.all_reduce(square, group=mesh.get_group(dimension))
+    return square.sqrt()

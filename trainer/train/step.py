@@ -96,7 +96,7 @@ def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
     """Run all micro-batches; returns the mean loss of the global batch, a float64 scalar equal on every rank."""
     most_rows = -(-context.batch_sequences // context.world_size)
     parts = list(micro_batches(rows, most_rows=most_rows, micro_sequences=context.micro_sequences))
-    target_tokens = context.batch_sequences * (rows.shape[1] - 1)
+    target_tokens: int = context.batch_sequences * (rows.shape[1] - 1)
     # FSDP averages gradients over ranks; the loss is a sum over them.
     scale = context.world_size / target_tokens * (context.scaler.scale if context.scaler else 1.0)
     loss_sum = torch.zeros((), dtype=torch.float64, device=context.device)

@@ -1,4 +1,4 @@
-"""Stores for the suite: a disk, and S3, GCS and Azure servers that are started once per session, when first asked for."""
+"""Stores for the suite: a disk, and S3, GCS and Azure servers started once per session, when first asked for."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def make_state(seed: int) -> dict[str, Any]:
             "norm.weight": torch.full((33,), 1.0 + seed),
         },
         "optimizer": {
-            "state": {"norm.weight": {"step": torch.tensor(float(seed)), "exp_avg": torch.randn(33)}},
+            "state": {
+                "norm.weight": {"step": torch.tensor(float(seed)), "exp_avg": torch.randn(33, generator=generator)}
+            },
             "lr": seed / 8,
         },
         "rng": {"torch": torch.randint(0, 255, (100,), dtype=torch.uint8, generator=generator)},
@@ -89,4 +91,6 @@ def flip_bit(run: Store, path: str) -> None:
 
 def overwrite(run: Store, path: str, data: bytes) -> None:
     """Replace a stored file behind the program's back."""
+    if run.is_local:
+        run.local_path(path).parent.mkdir(parents=True, exist_ok=True)
     run.filesystem.pipe_file(f"{run.root}/{path}", data)

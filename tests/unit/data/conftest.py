@@ -7,13 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
 from trainer.data.shards import DatasetInfo, ShardWriter, SplitInfo, TokenizerRecord, write_dataset_json
-
-# A deadline per example is a timing assertion.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
 
 WriteSet = Callable[..., DatasetInfo]
 
