@@ -5,7 +5,9 @@ Run by `make generate` and `make check`.
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,43 @@ def generated_files() -> dict[str, str]:
     return {
         "docs/reference/run.schema.json": json.dumps(schema, indent=2) + "\n",
         "docs/reference/run.md": run_page(schema),
+        "README.md": readme_with_file_map(),
     }
+
+
+def readme_with_file_map() -> str:
+    """README.md with its file map drawn anew: one line per file, from the file's own first line."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = ["```text"]
+    folder = None
+    for file in mapped_files():
+        if file.parent != folder:
+            folder = file.parent
+            lines.append(f"{folder.relative_to(ROOT).as_posix()}/")
+        lines.append(f"  {file.name:<20} {first_line(file)}")
+    block = "\n".join([*lines, "```"])
+    return re.sub(
+        r"(?s)(<!-- files:start -->\n).*?(<!-- files:end -->)", lambda found: f"{found[1]}{block}\n{found[2]}", readme
+    )
+
+
+def mapped_files() -> list[Path]:
+    """Sources, presets, pipelines and benchmarks, by folder."""
+    found = [
+        file
+        for folder, pattern in (("trainer", "**/*.py"), ("trainer", "**/*.yaml"), ("benchmarks", "*.py"))
+        for file in (ROOT / folder).glob(pattern)
+        if file.name != "__init__.py"
+    ]
+    return sorted(found, key=lambda file: (file.parent.parts, file.name))
+
+
+def first_line(file: Path) -> str:
+    """The first sentence a file says about itself."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].rstrip(".")
+    return text.split("\n")[0].lstrip("# ").rstrip(".:")
 
 
 def run_page(schema: dict[str, Any]) -> str:
