@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 NPROC ?= 2
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-gpu check generate clean bench
+.PHONY: help run test test-gpu check generate constraints bench clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+		sys.exit(None if (3, 11) <= v < (3, 14) else f"Python {v[0]}.{v[1]} found, 3.11 to 3.13 needed: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
@@ -36,6 +38,11 @@ check: $(STAMP)  ## What CI says first: format, lint, types, import layers, gene
 
 generate: $(STAMP)  ## Write generated files anew
 	$(BIN)/python docs/generate.py
+
+constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
+	@echo '# Tested versions of everything, for Python 3.11 to 3.13; written by `make constraints`.' > constraints.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+		--no-emit-find-links --all-extras pyproject.toml >> constraints.txt
 
 bench: $(STAMP)  ## Measure the figures of the README's table (about an hour)
 	$(BIN)/python benchmarks/run_all.py
