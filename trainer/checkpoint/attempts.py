@@ -158,8 +158,8 @@ def lineage(bases: Mapping[int, str | None], names: Iterable[str]) -> Lineage:
     bases: attempt -> its base checkpoint, a name in this run or a URL elsewhere. names: committed checkpoints.
     The newest attempt's own come first, highest step first; then its base and what the base's attempt had committed up
     to there; and so on. What an attempt committed past the point where a later one branched off is not in it. Attempts
-    that began from nothing and committed nothing are passed over. Without any claim (a folder that was copied by hand)
-    the highest step wins.
+    that began from nothing and committed nothing are passed over. Where no claim says anything (a folder copied
+    by hand) the highest step wins.
     """
     steps: dict[int, list[int]] = {}
     for name in names:
@@ -167,10 +167,10 @@ def lineage(bases: Mapping[int, str | None], names: Iterable[str]) -> Lineage:
         if parsed is not None:
             steps.setdefault(parsed[1], []).append(parsed[0])
     found: list[tuple[int, int]] = []
-    if not bases:
+    attempt: int | None = max((number for number in bases if bases[number] or number in steps), default=None)
+    if attempt is None:
         found = sorted(((step, attempt) for attempt, own in steps.items() for step in own), reverse=True)
         return Lineage(tuple(_names(found)))
-    attempt: int | None = max((number for number in bases if bases[number] or number in steps), default=None)
     limit: int | None = None
     origin: str | None = None
     visited: set[int] = set()

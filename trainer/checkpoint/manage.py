@@ -21,12 +21,18 @@ from ruamel.yaml.error import YAMLError
 from trainer.checkpoint.attempts import read_lineage
 from trainer.checkpoint.cleanup import apply_retention, plan_removal
 from trainer.checkpoint.config import KeepConfig
-from trainer.checkpoint.layout import MARKER, PINNED, Checkpoint, CorruptCheckpoint, RunListing, read_checkpoints
-from trainer.checkpoint.layout import json_bytes as to_json_bytes
+from trainer.checkpoint.layout import (
+    MARKER,
+    PINNED,
+    Checkpoint,
+    CorruptCheckpoint,
+    RunListing,
+    json_bytes,
+    read_checkpoints,
+)
 from trainer.checkpoint.load import check_sizes
 from trainer.checkpoint.local import place_copy, place_file
 from trainer.checkpoint.reader import VerifiedFiles
-from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.retention import Facts, tiers
 from trainer.checkpoint.store import AlreadyExists, Store, open_store
 from trainer.errors import UserError
@@ -171,7 +177,7 @@ def pin_checkpoint(checkpoint: Checkpoint, *, note: str = "") -> bool:
     """Keep a checkpoint for good. False if it was pinned already."""
     pin = {"nonce": uuid.uuid4().hex, "pinned_at": datetime.now(UTC).isoformat(), "note": note}
     try:
-        checkpoint.store.write_once(PINNED, to_json_bytes(pin))
+        checkpoint.store.write_once(PINNED, json_bytes(pin))
     except AlreadyExists:
         return False
     return True
@@ -195,11 +201,6 @@ def prune(run: Store, keep: KeepConfig, *, dry_run: bool = False) -> Pruned:
         bytes=sum(sum(files.values()) for files in sizes),
         dry_run=dry_run,
     )
-
-
-def find(url: str) -> Checkpoint:
-    """The checkpoint that a user's URL means; see trainer.checkpoint.references."""
-    return resolve_url(url)
 
 
 def _pull_one(checkpoint: Checkpoint, target: Path, name: str, progress: Callable[[int], None] | None) -> None:

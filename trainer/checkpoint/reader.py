@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
-from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint
+from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint, FileEntry
 from trainer.checkpoint.local import replacing
 from trainer.checkpoint.ranks import portable
 
@@ -81,24 +81,30 @@ class VerifiedFiles:
     def _fetch(self, name: str, path: Path) -> None:
         try:
             with replacing(path) as temporary:
-                self.checkpoint.store.download(name, temporary)
-                self._compare(name, temporary)
+                self._compare_hash(name, self.checkpoint.store.download(name, temporary, self._entry(name).bytes))
         except FileNotFoundError as error:
             raise self._corrupt(name, "is missing") from error
 
     def _compare(self, name: str, path: Path) -> None:
+        expected = self._entry(name).bytes
+        try:
+            found = path.stat().st_size
+            if found != expected:
+                raise self._corrupt(name, f"has {found} bytes, {expected} were committed")
+            self._compare_hash(name, sha256_of(path))
+        except FileNotFoundError as error:
+            raise self._corrupt(name, "is missing") from error
+
+    def _compare_hash(self, name: str, found: str) -> None:
+        expected = self._entry(name).sha256
+        if found != expected:
+            raise self._corrupt(name, f"has sha256 {found[:12]}..., {expected[:12]}... was committed")
+
+    def _entry(self, name: str) -> FileEntry:
         entry = self.checkpoint.committed.files.get(name)
         if entry is None:
             raise self._corrupt(name, "is not in the marker's list")
-        try:
-            found = path.stat().st_size
-            if found != entry.bytes:
-                raise self._corrupt(name, f"has {found} bytes, {entry.bytes} were committed")
-            digest = sha256_of(path)
-        except FileNotFoundError as error:
-            raise self._corrupt(name, "is missing") from error
-        if digest != entry.sha256:
-            raise self._corrupt(name, f"has sha256 {digest[:12]}..., {entry.sha256[:12]}... was committed")
+        return entry
 
     def _corrupt(self, name: str, reason: str) -> CorruptCheckpoint:
         return CorruptCheckpoint(self.checkpoint.name, name, reason)

@@ -17,11 +17,12 @@ from torch.distributed.tensor import DTensor
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts -> one dict, keys joined by dots. Lists and other values are leaves, and hold no tensors."""
+    """Nested containers -> one dict, keys joined by dots, in the way that torch's planners name entries."""
     flat: dict[str, Any] = {}
     for key, value in nested.items():
         name = f"{prefix}{key}"
-        below = flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+        branches = _branches(value)
+        below = {name: value} if branches is None else flatten(branches, f"{name}.")
         assert flat.keys().isdisjoint(below), f"two values are named {name}"
         flat.update(below)
     return flat
@@ -29,17 +30,18 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def flatten_below(nested: Mapping[str, Any]) -> dict[str, Any]:
     """Flat below each top-level key, which gives the same names: torch logs every top-level entry it is given."""
-    return {key: flatten(value) if isinstance(value, Mapping) else value for key, value in nested.items()}
+    branches = {key: _branches(value) for key, value in nested.items()}
+    return {key: nested[key] if found is None else flatten(found) for key, found in branches.items()}
 
 
-def put_back(nested: dict[str, Any], flat: Mapping[str, Any], prefix: str = "") -> None:
-    """The inverse of `flatten`: set the leaves of `nested` from `flat`, in place."""
-    for key, value in nested.items():
+def put_back(nested: Any, flat: Mapping[str, Any], prefix: str = "") -> None:
+    """The inverse of `flatten`: set the leaves of a dict (or list) from `flat`, in place."""
+    for key, value in list(nested.items() if isinstance(nested, dict) else enumerate(nested)):
         name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            put_back(value, flat, f"{name}.")
-        else:
+        if _branches(value) is None:
             nested[key] = flat[name]
+        else:
+            put_back(value, flat, f"{name}.")
 
 
 def local_part(value: Any) -> Any:
@@ -79,9 +81,21 @@ class StagedPlanner(DefaultSavePlanner):
     """Plans from the live state dict (shapes and shards only), but writes the values that were taken of it."""
 
     def __init__(self, taken: Mapping[str, Any]) -> None:
-        super().__init__(enable_plan_caching=True)
+        # No plan caching: torch keeps plans per process, and ranks whose caches differ wait for each other for ever.
+        super().__init__()
         self._taken = taken
 
     def lookup_object(self, index: MetadataIndex) -> Any:
         """The value to write for an item of the plan: a rank holds one shard of each tensor at most."""
         return self._taken[index.fqn]
+
+
+def _branches(value: Any) -> Mapping[str, Any] | None:
+    """What torch descends into: dicts, and lists that hold a tensor or a dict at any depth; None for a leaf."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list) and any(
+        isinstance(entry, torch.Tensor) or _branches(entry) is not None for entry in value
+    ):
+        return {str(index): entry for index, entry in enumerate(value)}
+    return None

@@ -87,6 +87,13 @@ class HashingStream(io.RawIOBase):
 
 
 # ruff: noqa: ARG002, ARG003  # the signatures are torch's
+class _RefusingStream(io.RawIOBase):
+    """Stands for a file that could not be opened, or need not be any more: the first write ends its thread's work."""
+
+    def write(self, data: Any, /) -> int:
+        raise TransferFailed("a file of this save failed")
+
+
 class CheckpointFolder(FileSystemBase):
     """torch's file system interface over the store's folder of one checkpoint, and over its local copy."""
 
@@ -107,15 +114,18 @@ class CheckpointFolder(FileSystemBase):
             self._metadata = io.BytesIO()
             yield self._metadata
             return
+        # Errors are kept for `raise_first_error`: torch's side threads would lose them, and write on without the file.
         try:
-            if self._error is not None:
-                raise TransferFailed("another file failed")
-            with self._streaming(name) as stream:
+            with contextlib.ExitStack() as stack:
+                stream: io.IOBase = _RefusingStream()
+                if self._error is None:
+                    try:
+                        stream = stack.enter_context(self._streaming(name))
+                    except Exception as error:
+                        self._note(error)
                 yield stream
         except Exception as error:
-            # Raised by `raise_first_error` instead: torch's side threads would lose it.
-            with self._lock:
-                self._error = self._error or error
+            self._note(error)
 
     def write_file(self, name: str, data: bytes | memoryview) -> None:
         """A whole small file."""
@@ -148,6 +158,10 @@ class CheckpointFolder(FileSystemBase):
 
     def rm_file(self, path: str | os.PathLike[str]) -> None:
         raise AssertionError(f"{path}: nothing is overwritten")
+
+    def _note(self, error: Exception) -> None:
+        with self._lock:
+            self._error = self._error or error
 
     @contextlib.contextmanager
     def _streaming(self, name: str) -> Generator[HashingStream, None, None]:

@@ -44,9 +44,10 @@ def list_(run: RunUrl, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: gpt-run checkpoints show runs/tiny-gpt2@best")
 def show(checkpoint: CheckpointUrl, as_json: AsJson = False) -> None:
     """Show one checkpoint: where it stands, its hashes, tiers, evaluations and files."""
-    from trainer.checkpoint.manage import find, show_checkpoint
+    from trainer.checkpoint.manage import show_checkpoint
+    from trainer.checkpoint.references import resolve_url
 
-    shown = show_checkpoint(find(checkpoint))
+    shown = show_checkpoint(resolve_url(checkpoint))
     if as_json:
         typer.echo(json.dumps(shown, indent=2))
         return
@@ -64,9 +65,10 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Read every file back and compare its size and sha256 with the marker; exits 1 if one differs."""
-    from trainer.checkpoint.manage import find, verify_checkpoint
+    from trainer.checkpoint.manage import verify_checkpoint
+    from trainer.checkpoint.references import resolve_url
 
-    found = find(checkpoint)
+    found = resolve_url(checkpoint)
     with _progress("verify", found.committed.bytes) as advance:
         result = verify_checkpoint(found, streams=streams, progress=advance)
     if as_json:
@@ -87,9 +89,10 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Copy a checkpoint to this machine, verified. An interrupted pull goes on where it stopped."""
-    from trainer.checkpoint.manage import find, pull_checkpoint
+    from trainer.checkpoint.manage import pull_checkpoint
+    from trainer.checkpoint.references import resolve_url
 
-    found = find(checkpoint)
+    found = resolve_url(checkpoint)
     with _progress("pull", found.committed.bytes) as advance:
         target = pull_checkpoint(found, output, streams=streams, progress=advance)
     typer.echo(json.dumps({"name": found.name, "url": found.url, "folder": str(target)}) if as_json else str(target))
@@ -103,9 +106,10 @@ def pin(
     as_json: AsJson = False,
 ) -> None:
     """Keep a checkpoint whatever retention says."""
-    from trainer.checkpoint.manage import find, pin_checkpoint, unpin_checkpoint
+    from trainer.checkpoint.manage import pin_checkpoint, unpin_checkpoint
+    from trainer.checkpoint.references import resolve_url
 
-    found = find(checkpoint)
+    found = resolve_url(checkpoint)
     changed = unpin_checkpoint(found) if remove else pin_checkpoint(found, note=note)
     if as_json:
         typer.echo(json.dumps({"name": found.name, "url": found.url, "pinned": not remove, "changed": changed}))

@@ -24,6 +24,10 @@ def train(
 
     Example: gpt-run train tiny-gpt2 --nproc 2 --set steps=100 --set checkpoint.store=s3://bucket/runs
     """
+    from trainer.elastic.signals import StopSignals
+
+    # Before anything that takes time: a process that is PID 1 loses signals that it has no handler for.
+    signals = StopSignals(quits=False)
     from trainer.config_file import load_run_config
     from trainer.elastic.launcher import Launcher, worker_command
 
@@ -35,7 +39,8 @@ def train(
             fix="start fewer workers, or raise batch.sequences",
         )
     arguments = [run, *(part for override in overrides or [] for part in ("--set", override))]
-    launcher = Launcher(worker_command(arguments), nproc=nproc, grace_seconds=config.elastic.grace_seconds)
+    grace_seconds = config.elastic.grace_seconds
+    launcher = Launcher(worker_command(arguments), nproc=nproc, grace_seconds=grace_seconds, signals=signals)
     sys.exit(launcher.run())
 
 
@@ -44,11 +49,11 @@ def worker(run: RunFile, overrides: Overrides = None) -> None:
 
     Example: torchrun --nproc-per-node 2 -m trainer worker tiny-gpt2
     """
-    from trainer.elastic.signals import StopSignals, die_with_parent
+    from trainer.elastic.signals import StopSignals, die_with_launcher
 
     # Before torch is imported, which takes seconds in which a signal must not be lost.
     signals = StopSignals()
-    die_with_parent()
+    die_with_launcher()
     from trainer.train.worker import run_worker
 
     code = run_worker(run, overrides or [], signals)

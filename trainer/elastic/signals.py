@@ -1,7 +1,8 @@
-"""Signals of a worker: a wish to stop that the train loop asks about, never an interruption in the middle of a step.
+"""Signals of a launcher and of its workers: a wish to stop that is asked about, never an interruption of a step.
 
-Installed by the worker before anything else. Until `arm` was called nothing can be lost, so SIGTERM ends the process at
-once; afterwards it raises a flag that the loop shares with all ranks. A second Ctrl+C quits without saving.
+Installed before anything else by both commands: a launcher may be PID 1, for which the kernel drops signals that have
+no handler. Until `arm` was called nothing can be lost, so a signal ends the process at once; afterwards it raises a
+flag, which the train loop shares with all ranks and the launcher passes on.
 """
 
 from __future__ import annotations
@@ -10,46 +11,67 @@ import ctypes
 import os
 import signal
 import sys
-from types import FrameType
+import threading
 
 from trainer.errors import EXIT_FAILED, EXIT_PREEMPTED
 
+LAUNCHER_PID_VARIABLE = "GPTRUN_LAUNCHER_PID"
 _PR_SET_PDEATHSIG = 1
+# SIGHUP: the terminal was closed.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopSignals:
-    """SIGTERM and SIGINT as a flag."""
+    """SIGTERM, Ctrl+C and the end of the terminal as a flag."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quits: bool = True) -> None:
+        """quits: whether a second Ctrl+C ends this process; a launcher looks at `insisted` and ends its workers."""
         self.requested = False
+        self.insisted = False
+        """A second Ctrl+C came: quit without saving."""
+        self._quits = quits
         self._armed = False
         self._interrupts = 0
-        self._previous = {number: signal.signal(number, self._handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        # A Python handler waits for the main thread, which may wait in C for other ranks; a thread that reads what the
+        # C handler writes does not.
+        self._wakeups, write = os.pipe()
+        os.set_blocking(write, False)
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in _STOP_SIGNALS:
+            # A program started with nohup goes on without its terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
     def arm(self) -> None:
         """From now on a signal raises the flag instead of ending the process."""
         self._armed = True
 
-    def restore(self) -> None:
-        """Put the former handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def _watch(self) -> None:
+        while True:
+            for number in os.read(self._wakeups, 64):
+                if number in _STOP_SIGNALS:
+                    self._take(number)
 
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
+    def _take(self, number: int) -> None:
         if not self._armed:
             # Inside init_process_group nobody would ever look at the flag.
             os._exit(EXIT_PREEMPTED)
         self.requested = True
-        if number == signal.SIGINT:
-            self._interrupts += 1
-            if self._interrupts > 1:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            self.insisted = True
+            if self._quits:
                 os._exit(EXIT_FAILED)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process when its launcher dies, so that no worker is left alone (Linux only)."""
-    if sys.platform.startswith("linux"):
+def die_with_launcher() -> None:
+    """Ask the kernel to end this worker when its launcher dies, so that none is left alone (Linux only).
+
+    A worker that somebody started by hand stays: its parent may be a shell that ends.
+    """
+    launcher = os.environ.get(LAUNCHER_PID_VARIABLE)
+    if launcher is not None and sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        launcher = os.environ.get("GPTRUN_LAUNCHER_PID")
-        if launcher is not None and os.getppid() != int(launcher):
+        if os.getppid() != int(launcher):
             os._exit(EXIT_FAILED)  # the launcher died before the call above

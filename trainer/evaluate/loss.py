@@ -1,18 +1,22 @@
 """Validation loss, perplexity and bits per byte of a model over a fixed list of samples.
 
-Called by the train loop and by evaluation-only runs. Every rank computes its share; the sums are added over ranks, so
-the result does not depend on how many there are (beyond rounding).
+`evaluate_splits` is called by the train loop and by evaluation-only runs. Every rank computes its share; the sums are
+added over ranks, so the result does not depend on how many there are (beyond rounding).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
+
+from trainer.data.loader import validation_batches
+from trainer.data.split import TokenSplit
+from trainer.model.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,43 @@ class Evaluation:
         """`exp(loss)`, infinite where that overflows."""
         return math.exp(self.validation_loss) if self.validation_loss < 700 else math.inf
 
+    def figures(self) -> dict[str, float | None]:
+        """As in a line of training.jsonl."""
+        return {
+            "validation_loss": self.validation_loss,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+        }
+
 
 def bits_per_byte(loss: float, bytes_per_token: float | None) -> float | None:
     """Nats per token as bits per byte of the text the tokens stand for."""
     return loss / math.log(2) / bytes_per_token if bytes_per_token else None
+
+
+def evaluate_splits(
+    model: Decoder,
+    splits: Sequence[TokenSplit],
+    *,
+    sequences: int,
+    micro_sequences: int,
+    rank: int,
+    world_size: int,
+    device: torch.device,
+    stop_requested: Callable[[], bool],
+) -> Evaluation | None:
+    """Evaluate `sequences` samples of the splits, 0 for all; None if any rank was asked to stop. Collective."""
+    rows = validation_batches(
+        splits,
+        sequences=sequences or None,
+        rank=rank,
+        world=world_size,
+        micro=micro_sequences,
+        vocab_size=model.config.vocab_size,
+    )
+    # Splits that were tokenized differently have no common length of text.
+    bytes_per_token = splits[0].bytes_per_token if len(splits) == 1 else None
+    return evaluate_loss(model, rows, device=device, bytes_per_token=bytes_per_token, stop_requested=stop_requested)
 
 
 @torch.no_grad()

@@ -17,16 +17,24 @@ from trainer.parallel.precision import COMPUTE_DTYPE
 
 
 def shard_model(model: Decoder, mesh: DeviceMesh, config: ParallelConfig, precision: Precision) -> None:
-    """Shard `model` in place over `mesh`; parameters become DTensors in fp32, computed with in `precision`."""
-    reshard = config.shard in ("full", "hybrid")
+    """Shard `model` in place over `mesh`; parameters become DTensors in fp32, computed with in `precision`.
+
+    A single rank in fp32 keeps plain tensors: there is nothing to share or to cast, and FSDP would copy all parameters
+    and gradients in every pass (docs/decisions/single-rank.md).
+    """
     dtype = COMPUTE_DTYPE[precision]
+    if mesh.size() == 1 and dtype == torch.float32 and not config.offload:
+        return
+    reshard = config.shard in ("full", "hybrid")
     policy = MixedPrecisionPolicy(
         param_dtype=None if dtype == torch.float32 else dtype,
         reduce_dtype=torch.float32,
         # The rope table stays fp32: angles of late positions do not fit into bfloat16.
         cast_forward_inputs=False,
     )
-    offload: OffloadPolicy = CPUOffloadPolicy() if config.offload else OffloadPolicy()
+    offload: OffloadPolicy = (
+        CPUOffloadPolicy(pin_memory=torch.cuda.is_available()) if config.offload else OffloadPolicy()
+    )
     for block in model.blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=reshard, mp_policy=policy, offload_policy=offload)
     # The root's parameters are needed again at once by the backward pass of the head.

@@ -7,25 +7,23 @@ all ranks save the same step and leave.
 
 from __future__ import annotations
 
-import logging
+import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import torch
 import torch.distributed as dist
 
-from trainer.checkpoint.layout import attempt_name
-from trainer.checkpoint.save import Hashes, Saver, SaveResult, Snapshot
+from trainer.checkpoint.layout import CHECKPOINTS, attempt_name
+from trainer.checkpoint.save import Hashes, Saver, Snapshot
 from trainer.checkpoint.store import Store
 from trainer.config import RunConfig
 from trainer.data.dataset import TokenSplit
-from trainer.data.loader import Batch, BatchLoader, validation_batches
+from trainer.data.loader import Batch, BatchLoader
 from trainer.elastic.signals import StopSignals
 from trainer.errors import Fenced
-from trainer.evaluate.loss import Evaluation, evaluate_loss
+from trainer.evaluate.loss import Evaluation, evaluate_splits
 from trainer.metrics.console import RunConsole
 from trainer.metrics.hardware import memory_bytes
 from trainer.metrics.history import History
@@ -34,11 +32,13 @@ from trainer.train.schedule import lr_factor
 from trainer.train.state import Progress, data_order, random_state, tensors_of
 from trainer.train.step import StepContext, StepResult, train_step
 
-_log = logging.getLogger(__name__)
-
 
 class NonFiniteLoss(Exception):
     """Too many steps in a row had a loss or gradient that is not a number."""
+
+
+class NotSaved(Exception):
+    """The last step of an attempt could not be saved: the next one begins further back."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,20 @@ class Run:
     console: RunConsole
     history: History | None
     meter: ThroughputMeter
+    checkpoint_url: str | None
+    """The newest committed checkpoint: the one this attempt began from, then its own."""
+    save_error: str | None = None
+    """Why the newest save failed; None if it was committed."""
     fenced: Fenced | None = None
     """Set once a save met a newer attempt."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended."""
+    """How the loop ended, its last step being in the store."""
 
     reason: str
     """finished | early_stopping | preempted"""
-    checkpoint: SaveResult | None
-    """The newest save of this attempt, if there was one."""
 
 
 @dataclass(frozen=True)
@@ -95,55 +97,49 @@ class _Flags:
 def train(run: Run) -> Outcome:
     """Train from `run.progress` to the last step, an early end or a wish to stop; the last step is always saved.
 
-    Raises Fenced when a newer attempt owns the run, NonFiniteLoss when it has gone wrong.
+    Raises Fenced when a newer attempt owns the run, NonFiniteLoss when it has gone wrong, NotSaved when the last save
+    failed.
     """
     progress, config = run.progress, run.config
     run.signals.arm()
     run.meter.start(time.monotonic())
     last_save = _SaveClock(config.checkpoint.every_seconds)
     nonfinite_in_a_row = 0
-    newest: SaveResult | None = None
-    reason = "finished"
-    while progress.step < run.total_steps:
+    reason = "early_stopping" if _out_of_patience(run) else "finished"
+    while progress.step < run.total_steps and reason == "finished":
         started = time.monotonic()
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
         result = train_step(run.step, batch.tokens)
         _advance(run, batch, result, time.monotonic() - started)
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
-        if not result.finite:
-            _on_nonfinite(run, batch, result, nonfinite_in_a_row)
+        suspect = not result.finite and _on_nonfinite(run, batch, result, nonfinite_in_a_row)
         if progress.step % config.log.every_steps == 0 or progress.step == run.total_steps:
             _log_step(run, batch, result, lr)
 
-        evaluation = None
-        if _evaluation_due(run):
-            evaluation = _evaluate(run)
-        newest = _collect(run) or newest
+        evaluation = _evaluate(run) if _evaluation_due(run) else None
+        _collect(run)
         flags = _agree(run, save_due=last_save.due(time.monotonic()))
-        done = progress.step == run.total_steps
-        stale = _out_of_patience(run)
         if flags.fenced:
             raise run.fenced or Fenced("a newer attempt owns this run")
-        if flags.save or flags.stop or done or stale or _save_due(run):
+        last = progress.step == run.total_steps
+        if flags.stop and not last:
+            reason = "preempted"
+        elif _out_of_patience(run) and not last:
+            reason = "early_stopping"
+        due = (flags.save or _save_due(run)) and not suspect
+        if due or last or reason != "finished":
             run.saver.save(_snapshot(run, evaluation))
             last_save.reset(time.monotonic())
-        if flags.stop and not done:
-            reason = "preempted"
-            break
-        if stale and not done:
-            reason = "early_stopping"
-            break
-    newest = _collect(run, wait=True) or newest
+    _collect(run, wait=True)
     if run.fenced is not None:
         raise run.fenced
-    return Outcome(reason, newest)
-
-
-def evaluate_only(run: Run) -> Evaluation | None:
-    """Validation loss of the model as it was loaded; None if asked to stop."""
-    run.signals.arm()
-    return _evaluate(run)
+    if run.save_error is not None:
+        raise NotSaved(
+            f"{run.save_error}; step {progress.step} is lost, the newest checkpoint is {run.checkpoint_url or 'none'}: "
+            "see to the store and start the run again"
+        )
+    return Outcome(reason)
 
 
 def close_run(run: Run) -> None:
@@ -182,21 +178,26 @@ def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None
     run.console.step(progress.step)
 
 
-def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> None:
-    """Warn of a skipped step; stop the run after too many. fp16 skips steps by design while its scale falls."""
+def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> bool:
+    """Warn of a skipped step; stop the run after too many. fp16 skips steps by design while its scale falls.
+
+    Returns whether the weights are suspect: then no due save may push a good checkpoint out of the store.
+    """
     run.progress.nonfinite_steps += 1
     limit = run.config.guard.nonfinite_steps
     found = f"step {run.progress.step}: loss {result.loss}, gradient norm {result.grad_norm} (batch {batch.sha256})"
     scaler = run.step.scaler
     if scaler is not None and scaler.scale > 1.0:
         run.console.say(f"{found}: update skipped, loss scale is now {scaler.scale:g}")
-        return
+        return False
     if in_a_row >= limit:
+        _collect(run, wait=True)  # every rank is here: the step's figures are equal on all
         raise NonFiniteLoss(
             f"{found}: the last {in_a_row} steps were not finite, the limit (guard.nonfinite_steps) is {limit}; "
             "the run resumes from its newest checkpoint: lower optimizer.lr, or look at the data of that batch"
         )
     run.console.say(f"{found}: update skipped, {in_a_row} of {limit} in a row")
+    return True
 
 
 def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
@@ -225,11 +226,14 @@ def _evaluation_due(run: Run) -> bool:
 
 def _evaluate(run: Run) -> Evaluation | None:
     started = time.monotonic()
-    evaluation = evaluate_loss(
+    evaluation = evaluate_splits(
         run.step.model,
-        _validation_rows(run),
+        run.validation,
+        sequences=run.config.evaluate.sequences,
+        micro_sequences=run.config.batch.micro_sequences,
+        rank=run.rank,
+        world_size=run.step.world_size,
         device=run.step.device,
-        bytes_per_token=run.validation[0].bytes_per_token if len(run.validation) == 1 else None,
         stop_requested=lambda: run.signals.requested,
     )
     run.meter.pause(time.monotonic() - started)
@@ -237,30 +241,14 @@ def _evaluate(run: Run) -> Evaluation | None:
         return None
     progress = run.progress
     progress.validation_loss = evaluation.validation_loss
-    best = progress.best_validation_loss
-    if best is None or evaluation.validation_loss < best - run.config.evaluate.early_stopping.min_delta:
+    best = math.inf if progress.best_validation_loss is None else progress.best_validation_loss
+    if evaluation.validation_loss < best - run.config.evaluate.early_stopping.min_delta:
         progress.best_validation_loss = evaluation.validation_loss
         progress.evaluations_without_improvement = 0
     else:
         progress.evaluations_without_improvement += 1
-    figures = {
-        "validation_loss": evaluation.validation_loss,
-        "perplexity": evaluation.perplexity,
-        "bits_per_byte": evaluation.bits_per_byte,
-    }
-    _emit(run, {**_record_head(run), **figures})
+    _emit(run, {**_record_head(run), **evaluation.figures()})
     return evaluation
-
-
-def _validation_rows(run: Run) -> Iterator[np.ndarray]:
-    return validation_batches(
-        run.validation,
-        sequences=run.config.evaluate.sequences or None,
-        rank=run.rank,
-        world=run.step.world_size,
-        micro=run.config.batch.micro_sequences,
-        vocab_size=run.config.model.vocab_size,
-    )
 
 
 def _out_of_patience(run: Run) -> bool:
@@ -304,12 +292,12 @@ def _snapshot(run: Run, evaluation: Evaluation | None) -> Snapshot:
     )
 
 
-def _collect(run: Run, *, wait: bool = False) -> SaveResult | None:
-    """Tell of saves that ended; the newest that was committed."""
-    newest = None
+def _collect(run: Run, *, wait: bool = False) -> None:
+    """Tell of saves that ended, and take note of the newest."""
     for result in run.saver.wait() if wait else run.saver.poll():
+        run.save_error = result.error
         if result.committed is not None:
-            newest = result
+            run.checkpoint_url = run.store.url_of(f"{CHECKPOINTS}/{result.committed.name}")
             run.console.say(
                 f"saved {result.committed.name} ({result.committed.bytes / 2**20:.1f} MiB in "
                 f"{result.duration_seconds:.1f} s, training waited {result.stall_seconds:.2f} s)"
@@ -320,7 +308,6 @@ def _collect(run: Run, *, wait: bool = False) -> SaveResult | None:
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
         if run.history is not None:
             run.history.flush(time.monotonic())
-    return newest
 
 
 def _record_head(run: Run) -> dict[str, object]:
@@ -335,6 +322,10 @@ def _record_head(run: Run) -> dict[str, object]:
 
 
 def _emit(run: Run, record: dict[str, object]) -> None:
+    # JSON has no NaN: a figure that is not a number is null.
+    for key, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            record[key] = None
     run.console.metrics(record)
     if run.history is not None:
         run.history.write(record, time.monotonic())

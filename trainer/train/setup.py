@@ -1,7 +1,7 @@
 """Put one attempt of a run together: data, model, optimizers, claim, checkpoint.
 
-Called by the worker after the process group is up. The order matters: what the user can have got wrong is looked at
-before anything is claimed or written.
+Called by the worker after the process group is up; `trainer.train.evaluation` shares parts of it. The order matters:
+what the user can have got wrong is looked at before anything is claimed or written.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ RUN_FILE = "run.yaml"
 
 
 @dataclass(frozen=True)
-class _Data:
+class Data:
+    """The opened sets of a run."""
+
     train: list[TokenSplit]
     validation: list[TokenSplit]
     samples: int
@@ -62,16 +64,15 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
         )
     check_precision(config.precision, world.device)
     torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
-    data = _open_data(config)
+    data = open_data(config)
     steps = total_steps(config, data.samples)
     context = _build_step(config, world)
-    identity = _identify(config, data)
+    identity = identify(config, data)
     run_store = open_run(config.checkpoint.store, config.name)
 
     loaded = _restore(config, world, run_store, context, identity)
     progress = Progress.from_json(loaded.progress) if loaded else Progress()
     if loaded:
-        _check_order_unchanged(config, loaded)
         _restore_scaler(context, progress)
         _restore_random(config, world, loaded, progress.step)
     attempt = _claim(config, world, run_store, loaded, identity)
@@ -105,10 +106,12 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
             peak_flops_per_second=peak_flops_per_second(device_name(world.device)),
             world_size=world.world_size,
         ),
+        checkpoint_url=loaded.checkpoint.url if loaded else None,
     )
 
 
-def _open_data(config: RunConfig) -> _Data:
+def open_data(config: RunConfig) -> Data:
+    """Open training and validation sets; UserError where they do not fit the run."""
     train = open_training(config.data, config.sequence_length)
     validation = open_validation(config.data, config.sequence_length)
     if not validation and (config.evaluate.every_steps or config.task == "evaluate"):
@@ -125,7 +128,7 @@ def _open_data(config: RunConfig) -> _Data:
                 expected="a model with a row for every token",
                 fix=f"set model.vocab_size: {split.vocab_size}",
             )
-    return _Data(train, validation, sum(split.num_samples for split in train))
+    return Data(train, validation, sum(split.num_samples for split in train))
 
 
 def _build_step(config: RunConfig, world: World) -> StepContext:
@@ -175,7 +178,8 @@ def _trial_model(config: RunConfig, world: World) -> Decoder:
     return trial.to(COMPUTE_DTYPE[config.precision])
 
 
-def _identify(config: RunConfig, data: _Data) -> Identity:
+def identify(config: RunConfig, data: Data) -> Identity:
+    """What a checkpoint of this run is tied to."""
     sources = [(split.fingerprint, source.weight) for split, source in zip(data.train, config.data.train, strict=True)]
     tokenizers = sorted({split.tokenizer.fingerprint for split in data.train if split.tokenizer})
     return Identity(
@@ -189,7 +193,7 @@ def _identify(config: RunConfig, data: _Data) -> Identity:
     )
 
 
-def _build_loader(config: RunConfig, world: World, data: _Data, start_step: int) -> BatchLoader:
+def _build_loader(config: RunConfig, world: World, data: Data, start_step: int) -> BatchLoader:
     return BatchLoader(
         data.train,
         batch_sequences=config.batch.sequences,
@@ -243,12 +247,13 @@ def _restore(
         streams=config.checkpoint.streams,
         local=config.checkpoint.local,
     )
-    if config.task == "pretrain" and loaded.committed.dataset_sha256 != identity.hashes.dataset_sha256:
+    if loaded.committed.dataset_sha256 != identity.hashes.dataset_sha256:
         raise UserError(
             f"{loaded.checkpoint.url} was trained on other data than data.train names (or with other weights)",
             expected="the same prepared sets: the position in the data is part of a checkpoint",
             fix="restore data.train, or start a run of another name",
         )
+    _check_order_unchanged(config, loaded)
     restore_tensors(context.model, context.optimizers, tensors)
     return loaded
 
@@ -258,7 +263,7 @@ def _check_order_unchanged(config: RunConfig, loaded: Loaded) -> None:
     before = loaded.progress["data_order"]
     now = data_order(config)
     changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
-    if changed and config.task == "pretrain":
+    if changed:
         raise UserError(
             f"{loaded.checkpoint.url} cannot go on with {', '.join(changed)}",
             expected="the values of the checkpoint: they decide which sequences a step reads",

@@ -14,6 +14,7 @@ from trainer.checkpoint import manage
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
 from trainer.checkpoint.load import find_checkpoint
+from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.store import AlreadyExists, Store, open_run
 from trainer.errors import UserError
 
@@ -56,7 +57,9 @@ def test_a_saved_state_comes_back_bitwise(run: Store, asynchronous: bool) -> Non
     assert committed == loaded.committed
     assert committed is not None
     assert committed.validation_loss == 3.25
-    assert committed.bytes == sum(run.size(f"checkpoints/{committed.name}/{name}") for name in committed.files)
+    sizes = run.child(f"checkpoints/{committed.name}").find()
+    assert {name: entry.bytes for name, entry in committed.files.items()} == without(sizes, "COMMITTED.json")
+    assert committed.bytes == sum(entry.bytes for entry in committed.files.values())
     document = json.loads(run.read_bytes(f"checkpoints/{committed.name}/COMMITTED.json"))
     assert document["format"] == 1
     assert document["run"] == "tiny"
@@ -153,7 +156,7 @@ def test_retention_keeps_what_a_tier_holds(run: Store) -> None:
     losses = {1: 3.0, 2: 1.0, 3: 2.0, 4: 2.5}
     snapshots = [make_snapshot(step, validation_loss=loss, epoch=step / 3) for step, loss in losses.items()]
     save(attempt, snapshots[0], keep=keep)
-    manage.pin_checkpoint(manage.find(run.url_of("checkpoints/step-00000001-a0001")))
+    manage.pin_checkpoint(resolve_url(run.url_of("checkpoints/step-00000001-a0001")))
     results = save(attempt, *snapshots[1:], keep=keep)
     rows = manage.list_checkpoints(run)
     assert [(row.step, row.tiers) for row in rows] == [
@@ -170,10 +173,10 @@ def test_retention_keeps_what_a_tier_holds(run: Store) -> None:
 
 def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
     save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
-    checkpoint = manage.find(f"{run.url}@step:2")
+    checkpoint = resolve_url(f"{run.url}@step:2")
     assert manage.verify_checkpoint(checkpoint).sound
     target = manage.pull_checkpoint(checkpoint, tmp_path / "pulled")
-    assert manage.verify_checkpoint(manage.find(str(target))).sound
+    assert manage.verify_checkpoint(resolve_url(str(target))).sound
     flip_bit(run, "checkpoints/step-00000002-a0001/config.yaml")
     verified = manage.verify_checkpoint(checkpoint)
     assert not verified.sound
@@ -185,3 +188,7 @@ def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
     assert len(manage.list_checkpoints(run)) == 3
     assert manage.prune(run, KeepConfig(rolling=1)).deleted == tried.deleted
     assert [row.name for row in manage.list_checkpoints(run)] == ["step-00000003-a0001"]
+
+
+def without(sizes: dict[str, int], name: str) -> dict[str, int]:
+    return {file: size for file, size in sizes.items() if file != name}

@@ -38,7 +38,9 @@ def test_a_family_may_change_one_choice() -> None:
 
 
 def test_heads_that_do_not_divide_width_name_both_and_the_near_divisors() -> None:
-    with pytest.raises(ValidationError, match=r"width 2432 is not divisible by heads 18; nearest that divide: 16 or 19"):
+    with pytest.raises(
+        ValidationError, match=r"width 2432 is not divisible by heads 18; nearest that divide: 16 or 19"
+    ):
         GPT2Config(width=2432, heads=18)
 
 
@@ -48,7 +50,7 @@ def test_kv_heads_have_to_divide_heads() -> None:
 
 
 def test_an_odd_rotated_width_is_refused() -> None:
-    with pytest.raises(ValidationError, match="rope_fraction 0.25 of a head of 12 features is 3"):
+    with pytest.raises(ValidationError, match=r"rope_fraction 0\.25 of a head of 12 features is 3"):
         NeoXConfig(width=48, heads=4)
 
 

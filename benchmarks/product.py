@@ -1,0 +1,55 @@
+"""The product's own step loop in the hands of a benchmark: the real set-up, loader, optimizer and train step.
+
+Used by throughput_cpu.py, throughput_gpu.py and save_stall.py. What the train loop does besides (log lines, flags,
+evaluation) is left out; saves are the caller's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+from typing import Any
+
+from trainer.config_file import validate_run
+from trainer.elastic.signals import StopSignals
+from trainer.parallel.world import join_world, leave_world
+from trainer.train.loop import Run, close_run
+from trainer.train.schedule import lr_factor
+from trainer.train.setup import set_up
+from trainer.train.step import train_step
+
+# A schedule needs an end; no benchmark gets there.
+TOTAL_STEPS = 100_000
+
+
+class Product:
+    """A run at world size 1, set up from the mapping of a run file."""
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        raw = {key: value for key, value in raw.items() if key not in ("epochs", "tokens")}
+        config = validate_run({**raw, "steps": TOTAL_STEPS, "resume": "none"}, source="benchmark")
+        self.world = join_world()
+        # Standard output belongs to the benchmark's report.
+        with contextlib.redirect_stdout(sys.stderr):
+            self.live: Run = set_up(config, self.world, StopSignals())
+
+    def run(self, steps: int) -> list[float]:
+        """Take optimizer steps; returns their losses."""
+        return [self._step() for _ in range(steps)]
+
+    def close(self) -> None:
+        """Leave as a worker does; nothing else may hold the model any more."""
+        close_run(self.live)
+        del self.live, self.world
+        gc.collect()
+        leave_world()
+
+    def _step(self) -> float:
+        run = self.live
+        batch = next(run.loader)
+        run.step.optimizers.set_lr_factor(lr_factor(run.config.schedule, run.progress.step, run.total_steps))
+        result = train_step(run.step, batch.tokens)
+        run.progress.step += 1
+        run.progress.loss = result.loss
+        return result.loss

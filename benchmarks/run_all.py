@@ -1,0 +1,202 @@
+"""Measure the figures of the README's table and write them into it.
+
+    python -m benchmarks.run_all [--only NAME] [--render]
+
+Runs each script once with `--json`, one after another, and keeps what it said in benchmarks/results.json together with
+the hardware; the table between the README's `benchmarks` markers is drawn from that file. `--only` measures the script
+behind one row again (NAME is the row's or the script's; may be repeated) and keeps the others; `--render` measures
+nothing. Run it on a machine that does nothing else. Exits with 1 where a script failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import hardware
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results.json"
+START, END = "<!-- benchmarks:start -->", "<!-- benchmarks:end -->"
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `figure` reads the script's report and says what was measured and whether it is enough."""
+
+    name: str
+    what: str
+    bar: str
+    script: str
+    figure: Callable[[Report], tuple[str, bool]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = sorted({row.name for row in ROWS} | {row.script for row in ROWS})
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("--render", action="store_true", help="draw the table from results.json")
+    options = parser.parse_args()
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    failed = []
+    for script in [] if options.render else scripts(options.only):
+        print(f"{script} ...", file=sys.stderr, flush=True)
+        report = run(script)
+        if report is None:
+            failed.append(script)
+            continue
+        results[script] = {"hardware": hardware(), "report": report}
+        # After each script, so that an interruption loses only the one in progress.
+        RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        write_table(results)
+    write_table(results)
+    if failed:
+        print(f"failed: {', '.join(failed)}; their rows stay as they were", file=sys.stderr)
+    return int(bool(failed))
+
+
+def scripts(only: list[str] | None) -> list[str]:
+    """Scripts to run, in the order of the table, each once."""
+    wanted = [row.script for row in ROWS if only is None or row.name in only or row.script in only]
+    return list(dict.fromkeys(wanted))
+
+
+def run(script: str) -> Report | None:
+    """The report of one script; None if it printed none."""
+    command = [sys.executable, "-m", f"benchmarks.{script}", "--json"]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        report: Report = json.loads(result.stdout)
+    except json.JSONDecodeError:
+        print(f"{' '.join(command)} ended with {result.returncode} and no report", file=sys.stderr)
+        return None
+    return report
+
+
+def write_table(results: dict[str, Any]) -> None:
+    """Replace what stands between the README's markers."""
+    text = README.read_text(encoding="utf-8")
+    block = f"{START}\n{table(results)}\n{END}"
+    text, found = re.subn(f"(?s){START}.*?{END}", lambda _: block, text)
+    if found != 1:
+        sys.exit(f"{README} needs the markers {START} and {END} once")
+    README.write_text(text, encoding="utf-8")
+
+
+def table(results: dict[str, Any]) -> str:
+    """The table, and below it the machine and the days."""
+    lines = ["| what | bar | measured | script in benchmarks/ |", "| --- | --- | --- | --- |"]
+    for row in ROWS:
+        measured, enough = "not measured", True
+        if row.script in results:
+            measured, enough = row.figure(results[row.script]["report"])
+        lines.append(f"| {row.what} | {row.bar} | {measured}{'' if enough else ' (missed)'} | `{row.script}.py` |")
+    return "\n".join([*lines, "", *machines(results)])
+
+
+def machines(results: dict[str, Any]) -> list[str]:
+    """One sentence per machine; with several, each names its scripts."""
+    dates: dict[str, list[str]] = {}
+    measured: dict[str, list[str]] = {}
+    used = set(scripts(None))
+    for script, result in sorted(results.items()):
+        if script in used:
+            machine = describe(result["hardware"])
+            dates.setdefault(machine, []).append(result["hardware"]["date"])
+            measured.setdefault(machine, []).append(f"`{script}`")
+    sentences = []
+    for machine, days in dates.items():
+        period = min(days) if min(days) == max(days) else f"{min(days)} to {max(days)}"
+        which = f"{', '.join(measured[machine])}: " if len(dates) > 1 else "Measured on "
+        sentences.append(f"{which}{machine}, {period}.")
+    return sentences
+
+
+def describe(machine: dict[str, Any]) -> str:
+    gpu = f"{machine['gpu']}, " if machine["gpu"] else ""
+    return f"{gpu}{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
+
+
+# What each script's report says ---------------------------------------------------------------------------------------
+
+
+def extra_time(kind: str, *, bar: bool) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        extra = report[f"{kind}_extra_ratio"]
+        return f"{extra:.1%}", not bar or extra < report["bar_extra_ratio"]
+
+    return figure
+
+
+def transfer(direction: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        ratio, rate = report[f"{direction}_ratio"], report[f"{direction}_megabytes_per_second"]
+        return f"{ratio:.2f} ({rate:,.0f} MB/s)", ratio >= 0.8
+
+    return figure
+
+
+def throughput(size: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        result = report["results"][size]
+        accelerate, plain = result["ratio"]["accelerate"], result["ratio"]["plain"]
+        rate = result["tokens_per_second"]["gpt-run"]
+        return (
+            f"{accelerate:.2f} and {plain:.2f} ({rate:,.0f} tokens/s)",
+            result["ratio_to_faster"] >= report["bar_ratio"],
+        )
+
+    return figure
+
+
+def loader(report: Report) -> tuple[str, bool]:
+    slowest = min(result["tokens_per_second_per_core"] for result in report["results"])
+    growth = max(result["memory_mb_per_epoch"][-1] - result["memory_mb_per_epoch"][0] for result in report["results"])
+    return f"{slowest:,.0f}; {growth:+.1f} MB", slowest >= report["bar_tokens_per_second_per_core"]
+
+
+def parity(family: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        results = [result for result in report["results"] if result["model"].split(",")[0] == family]
+        exported, imported = (max(result[way] for result in results) for way in ("export", "import"))
+        return f"{exported:.0e}, {imported:.0e}", max(exported, imported) <= report["bar"]
+
+    return figure
+
+
+def make_run(report: Report) -> tuple[str, bool]:
+    return f"{report['seconds']:.0f} s", report["seconds"] < report["bar_seconds"]
+
+
+FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
+ROWS = [
+    Row("save-async", "time added to 20 steps by an asynchronous save, 98M parameters, to S3", "< 5%", "save_stall",
+        extra_time("async", bar=True)),
+    Row("save-sync", "the same by a synchronous save", "", "save_stall", extra_time("sync", bar=False)),
+    Row("checkpoint-write", "checkpoint write against raw transfer, same bytes and hashing", ">= 0.8", "checkpoint_io",
+        transfer("write")),
+    Row("checkpoint-read", "checkpoint read against raw transfer", ">= 0.8", "checkpoint_io", transfer("read")),
+    Row("throughput-1m", f"{FASTER}: 1.2M parameters, fp32", ">= 0.97", "throughput_cpu", throughput("1m")),
+    Row("throughput-10m", "the same: 10.6M parameters", ">= 0.97", "throughput_cpu", throughput("10m")),
+    Row("throughput-50m", "the same: 51M parameters", ">= 0.97", "throughput_cpu", throughput("50m")),
+    Row("loader", "loader alone, tokens/s per core; memory over 3 epochs", ">= 364,000; flat", "loader", loader),
+    Row("logits-gpt2", "logits against Transformers, export and import: GPT-2", "<= 1e-4", "logits_parity",
+        parity("gpt2")),
+    Row("logits-llama", "the same: LLaMA", "<= 1e-4", "logits_parity", parity("llama")),
+    Row("logits-neox", "the same: GPT-NeoX", "<= 1e-4", "logits_parity", parity("neox")),
+    Row("make-run", "`make run`, second call", "< 180 s", "make_run", make_run),
+]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What a user or an operator may get wrong, and what fails under a save: each an error that says what to do."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.integration.checkpoint.conftest import url_of
+from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
+from tests.integration.servers import Server
+from trainer.checkpoint.load import find_checkpoint, load_checkpoint
+from trainer.checkpoint.local import LocalCopies
+from trainer.checkpoint.references import resolve_url
+from trainer.checkpoint.save import Saver
+from trainer.checkpoint.store import Store, open_run, open_store
+from trainer.errors import UserError
+
+
+@pytest.mark.parametrize("kind", ["s3", "gcs", "azure"])
+def test_a_bucket_that_does_not_exist(
+    kind: str, start_server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = url_of(kind, start_server, tmp_path, monkeypatch).replace("://bucket/", "://no-such-bucket/")
+    run = open_run(url, "tiny")
+    with pytest.raises(UserError, match="bucket 'no-such-bucket' does not exist"):
+        find_checkpoint(run)
+    with pytest.raises(UserError, match="bucket 'no-such-bucket' does not exist"):
+        run.write_once("attempts/a0001.json", b"{}")
+
+
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+def test_refused_credentials(
+    kind: str, start_server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = url_of(kind, start_server, tmp_path, monkeypatch)
+    wrong = {"AWS_SECRET_ACCESS_KEY": "not-the-secret-key"}
+    if kind == "azure":
+        right = start_server(kind).environment["AZURE_STORAGE_CONNECTION_STRING"]
+        wrong = {"AZURE_STORAGE_CONNECTION_STRING": right.replace("AccountKey=Eby8", "AccountKey=Abc8")}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    run = open_run(url, "tiny")
+    with pytest.raises(UserError, match="access refused") as caught:
+        claim(run)
+    assert not any(value in str(caught.value) for value in wrong.values())
+
+
+def test_an_unknown_kind_of_store_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"(?s)s4://key.*unknown kind of store.*s3://.*abfs://") as caught:
+        open_store("s4://user:secret@key/runs?sig=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OSError, match="Not a directory"):
+        claim(open_run(str(tmp_path / "file"), "tiny"))
+
+
+def test_a_checkpoint_of_another_model(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    with pytest.raises(
+        UserError, match=r"step-00000002.*model with configuration bbbbbbbbbbbb.*this run's is eeeeeeeeeeee"
+    ):
+        load_checkpoint(find_checkpoint(disk_run), make_state(0), model_sha256="e" * 64)
+
+
+def test_a_checkpoint_without_this_optimizers_state(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1))
+    state = make_state(0)
+    state["optimizer"]["momentum"] = torch.zeros(33)
+    with pytest.raises(UserError, match=r"does not hold this run's tensors.*momentum"):
+        load_checkpoint(find_checkpoint(disk_run), state, model_sha256="b" * 64)
+
+
+def test_a_newer_format_is_no_reason_to_fall_back(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    marker = "checkpoints/step-00000002-a0001/COMMITTED.json"
+    overwrite(disk_run, marker, disk_run.read_bytes(marker).replace(b'"format": 1', b'"format": 2'))
+    with pytest.raises(UserError, match="checkpoint format 2"):
+        find_checkpoint(disk_run)
+
+
+def test_a_claim_of_a_newer_format(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1))
+    document = json.loads(disk_run.read_bytes("attempts/a0001.json")) | {"format": 7}
+    overwrite(disk_run, "attempts/a0001.json", json.dumps(document).encode())
+    with pytest.raises(UserError, match=r"a0001\.json: format 7"):
+        find_checkpoint(disk_run)
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [("step:9", "step:9"), ("best", "best"), ("step-00000009-a0001", "step-00000009"), ("lastest", "lastest")],
+)
+def test_a_reference_to_nothing_lists_what_exists(disk_run: Store, reference: str, found: str) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    with pytest.raises(UserError, match=rf"(?s){found}.*step-00000002-a0001, step-00000001-a0001"):
+        find_checkpoint(disk_run, reference)
+    with pytest.raises(UserError, match="has no checkpoint"):
+        resolve_url(disk_run.url.replace("tiny", "tyni"))
+
+
+def test_references_and_urls_of_another_run(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1, validation_loss=1.0), make_snapshot(2, validation_loss=2.0))
+    other = open_run(disk_run.parent().url, "other")
+    resolved = find_checkpoint(other, f"{disk_run.url}@best")
+    assert resolved is not None
+    base = resolved.base_in(other)
+    assert base == disk_run.url_of("checkpoints/step-00000001-a0001")
+    # A run that began from another's checkpoint and has none of its own begins there again.
+    claim(other, base)
+    again = find_checkpoint(other)
+    assert again is not None
+    assert again.base_in(other) == base
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_full_disk_fails_the_save_and_keeps_the_last_good_one(disk_run: Store, asynchronous: bool) -> None:
+    attempt = claim(disk_run)
+    saver = Saver(attempt, group=None, asynchronous=asynchronous)
+    saver.save(make_snapshot(1))
+    assert saver.wait()[0].ok
+    with file_limit(4000):
+        saver.save(make_snapshot(2))
+        (failed,) = saver.wait()
+    assert not failed.ok
+    assert "step-00000002-a0001 not saved: rank 0: OSError: [Errno 27] File too large" in str(failed.error)
+    assert [path for path in disk_run.find() if "step-00000002" in path] == []
+    assert load(disk_run)[0].checkpoint.step == 1
+    # The same step may be tried again, at the end of the run say.
+    saver.save(make_snapshot(2))
+    (result,) = saver.close()
+    assert result.ok, result.error
+    assert same(load(disk_run)[1], make_state(2))
+
+
+def test_a_store_that_went_away_fails_the_save_only(
+    start_server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = url_of("s3", start_server, tmp_path, monkeypatch)
+    attempt = claim(open_run(url, "tiny"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    gone = open_run(url, "tiny", retry_seconds=0.01)
+    (result,) = save(type(attempt)(gone, attempt.claim), make_snapshot(1))
+    assert not result.ok
+    assert "not saved" in str(result.error)
+
+
+def test_the_local_copy_serves_a_restart_and_a_broken_one_costs_a_download(
+    s3_run: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = tmp_path / "local"
+    save(claim(s3_run), make_snapshot(1), local=local)
+    copy = LocalCopies(local, "tiny").folder("step-00000001-a0001")
+    assert sorted(path.name for path in copy.iterdir()) == sorted(
+        path.rpartition("/")[2] for path in s3_run.find("checkpoints")
+    )
+    data = bytearray((copy / "__0_0.distcp").read_bytes())
+    (copy / "__0_0.distcp").write_bytes(bytes(data[:-1]))
+    fetched: list[str] = []
+    download = Store.download
+
+    def noting_download(self: Store, path: str, target: Path, size_bytes: int) -> str:
+        fetched.append(path)
+        return download(self, path, target, size_bytes)
+
+    monkeypatch.setattr(Store, "download", noting_download)
+    loaded, state = load(s3_run, local=local)
+    assert same(state, make_state(1))
+    assert loaded.rank_state == b"rank state of step 1"
+    assert fetched == [".metadata", "__0_0.distcp"]  # .metadata when the base was chosen, before any cache is known
+    assert (copy / "__0_0.distcp").read_bytes() == bytes(data)
+    flip_bit(s3_run, "checkpoints/step-00000001-a0001/__0_0.distcp")
+    assert same(load(s3_run, local=local)[1], make_state(1))
+
+
+@contextmanager
+def file_limit(limit_bytes: int) -> Iterator[None]:
+    """Files of this process may not grow past the limit: the kernel's own error, as of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

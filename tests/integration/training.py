@@ -1,0 +1,193 @@
+"""A small run for tests of whole processes: its data, its run file, the command line, and what it left in the store.
+
+Commands are started as a user starts them, in a folder of their own; their output goes to files that a test may look
+into while they run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+WAIT_SECONDS = 120
+# One thread per process: bitwise equal results need the same number everywhere, and machines have few cores.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
+
+PIPELINE = {
+    "name": "small",
+    "output": "small",
+    "sources": [{"type": "python-library", "max_bytes": 800_000}],
+    "tokenizer": {"type": "bpe", "vocab_size": 512, "sample_bytes": 100_000},
+    "validation_fraction": 0.1,
+    "shard_tokens": 60_000,
+}
+# About 80,000 parameters, and a batch that three ranks do not divide.
+RUN: dict[str, Any] = {
+    "name": "small",
+    "steps": 24,
+    "model": {"family": "gpt2", "vocab_size": 512, "context": 32, "layers": 2, "width": 48, "heads": 2},
+    "sequence_length": 32,
+    "batch": {"sequences": 10, "micro_sequences": 5},
+    "optimizer": {"type": "adamw", "lr": 3e-3},
+    "schedule": {"type": "cosine", "warmup_steps": 4},
+    "checkpoint": {"keep": {"rolling": 100}},
+    "log": {"every_steps": 1},
+}
+
+
+class Process:
+    """A command that runs, or has ended."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], output: Path) -> None:
+        self.popen = popen
+        self._output = output
+
+    @property
+    def text(self) -> str:
+        """What it has printed until now, on both streams."""
+        return self._output.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Wait until the output matches; fails if the process ends before that."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            ended = self.popen.poll() is not None
+            if match := re.search(pattern, self.text, re.MULTILINE):
+                return match
+            assert not ended, f"ended with {self.popen.returncode} before {pattern!r}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in {WAIT_SECONDS} s:\n{self.text}"
+            time.sleep(0.005)
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        return self.popen.wait(WAIT_SECONDS)
+
+    def workers(self) -> list[psutil.Process]:
+        """Its ranks."""
+        return psutil.Process(self.popen.pid).children()
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever the test has come to."""
+        if self.popen.poll() is None:
+            for child in psutil.Process(self.popen.pid).children(recursive=True):
+                child.kill()
+            self.popen.kill()
+            self.popen.wait()
+
+
+class Training:
+    """A folder with a run file `run.yaml` and the store `runs`, and the commands that were started in it."""
+
+    def __init__(self, folder: Path, dataset: Path, changes: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self._processes: list[Process] = []
+        folder.mkdir(parents=True, exist_ok=True)
+        # JSON is YAML.
+        settings = merged(RUN, {"data": {"train": str(dataset)}}, changes or {})
+        (folder / "run.yaml").write_text(json.dumps(settings, indent=1))
+
+    @property
+    def run(self) -> Path:
+        """The run's folder in the store."""
+        return self.folder / "runs" / "small"
+
+    def train(self, *overrides: str, nproc: int = 1, **options: Any) -> Process:
+        """`gpt-run train run.yaml`, started."""
+        return self.start("train", "run.yaml", "--nproc", str(nproc), *sets(overrides), **options)
+
+    def start(
+        self,
+        *arguments: str,
+        program: tuple[str, ...] = ("-m", "trainer"),
+        environment: Mapping[str, str] | None = None,
+        terminal: int | None = None,
+    ) -> Process:
+        """A Python program, by default `gpt-run`, started; `terminal` is the descriptor to give it, closed here."""
+        output = self.folder / f"output-{len(self._processes)}.txt"
+        with output.open("wb") as stream:
+            popen = subprocess.Popen(
+                [sys.executable, *program, *arguments],
+                cwd=self.folder,
+                env=os.environ | ENVIRONMENT | (environment or {}),
+                stdin=subprocess.DEVNULL if terminal is None else terminal,
+                stdout=stream if terminal is None else terminal,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if terminal is not None:
+            os.close(terminal)
+        self._processes.append(Process(popen, output))
+        return self._processes[-1]
+
+    def end(self) -> None:
+        """End what still runs."""
+        for process in self._processes:
+            process.end()
+
+    def records(self, attempt: str = "*") -> list[dict[str, Any]]:
+        """Lines of training.jsonl, in the order of attempts."""
+        files = sorted(self.run.glob(f"logs/{attempt}/training-*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+    def steps(self, attempt: str = "*") -> dict[int, tuple[float, str]]:
+        """(loss, batch_sha256) by step; of a step that was done twice, the later."""
+        lines = (record for record in self.records(attempt) if "loss" in record)
+        return {record["step"]: (record["loss"], record["batch_sha256"]) for record in lines}
+
+    def checkpoints(self) -> list[str]:
+        """Names of the committed checkpoints, by step."""
+        return sorted(marker.parent.name for marker in self.run.glob("checkpoints/*/COMMITTED.json"))
+
+    def committed(self, name: str) -> dict[str, Any]:
+        """COMMITTED.json of a checkpoint."""
+        found: dict[str, Any] = json.loads((self.run / "checkpoints" / name / "COMMITTED.json").read_text())
+        return found
+
+    def claims(self) -> list[dict[str, Any]]:
+        """The attempts' claims, in order."""
+        return [json.loads(file.read_text()) for file in sorted((self.run / "attempts").glob("*.json"))]
+
+
+def sets(overrides: tuple[str, ...]) -> list[str]:
+    """`--set` before each."""
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
+    """Mappings laid over each other, nested ones key by key."""
+    result: dict[str, Any] = {}
+    for mapping in mappings:
+        for key, value in mapping.items():
+            old = result.get(key)
+            nested = isinstance(value, Mapping) and isinstance(old, dict)
+            result[key] = merged(old, value) if nested else value
+    return result
+
+
+def prepare(folder: Path) -> Path:
+    """The prepared set, made by the command; its folder."""
+    (folder / "pipeline.yaml").write_text(json.dumps(PIPELINE))
+    command = [sys.executable, "-m", "trainer", "data", "prepare", "pipeline.yaml"]
+    subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True, timeout=120)
+    return folder / "small"
+
+
+def wait_until_gone(processes: Iterable[psutil.Process]) -> None:
+    """Wait until none of them runs: one that nobody has reaped yet is gone too."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while process.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline, f"{process} still runs"
+                time.sleep(0.01)

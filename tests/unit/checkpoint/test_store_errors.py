@@ -1,0 +1,68 @@
+"""Errors of storage clients are read by their meaning, and no secret gets into a message."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from trainer.checkpoint.store_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
+
+
+class HttpError(Exception):
+    """Like the clients': the status hangs on the exception."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status_code = status
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (FileNotFoundError("x"), Meaning.MISSING),
+        (FileExistsError("x"), Meaning.EXISTS),
+        (PermissionError("x"), Meaning.REFUSED),
+        (ConnectionResetError("x"), Meaning.PASSING),
+        (TimeoutError("x"), Meaning.PASSING),
+        (OSError(errno.ENOSPC, "No space left on device"), Meaning.LASTING),
+        (OSError(errno.EFBIG, "File too large"), Meaning.LASTING),
+        (OSError(errno.EIO, "at least one precondition"), Meaning.PASSING),
+        (HttpError(404), Meaning.MISSING),
+        (HttpError(403), Meaning.REFUSED),
+        (HttpError(412), Meaning.EXISTS),
+        (HttpError(409), Meaning.EXISTS),
+        (HttpError(429), Meaning.PASSING),
+        (HttpError(503), Meaning.PASSING),
+        (HttpError(400), Meaning.LASTING),
+        (ValueError("x"), Meaning.LASTING),
+    ],
+)
+def test_meanings(error: Exception, meaning: Meaning) -> None:
+    assert meaning_of(error) is meaning
+    assert may_heal(error) == (meaning is Meaning.PASSING)
+
+
+def test_the_cause_says_more_than_its_wrapper() -> None:
+    wrapper = OSError(errno.EIO, "at least one of the pre-conditions did not hold")
+    wrapper.__cause__ = HttpError(412)
+    assert meaning_of(wrapper) is Meaning.EXISTS
+
+
+@pytest.mark.parametrize(
+    ("url", "clean"),
+    [
+        ("s3://key:secret@bucket/runs", "s3://bucket/runs"),
+        ("abfs://container@account.dfs.core.windows.net/runs", "abfs://container@account.dfs.core.windows.net/runs"),
+        ("https://host/runs?sig=abc#x", "https://host/runs"),
+        ("./runs", "./runs"),
+    ],
+)
+def test_urls_are_shown_without_secrets(url: str, clean: str) -> None:
+    assert clean_url(url) == clean
+
+
+def test_messages_are_shown_without_secrets() -> None:
+    text = "GET https://u:p4ss@host/x?sv=1&sig=abc%2Fdef&se=2 failed; AccountKey=a/b+c==;x"
+    assert without_secrets(text) == "GET https://host/x?sv=1&sig=***&se=2 failed; AccountKey=***;x"
+    assert one_line(ValueError("a\n b")) == "ValueError: a b"

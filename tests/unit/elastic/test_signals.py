@@ -1,0 +1,73 @@
+"""Signals of a process of its own, at each stage of its life."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import time
+from trainer.elastic.signals import StopSignals
+signals = StopSignals(quits={quits})
+if {armed}:
+    signals.arm()
+print("ready", flush=True)
+while not signals.requested:
+    time.sleep(0.01)
+print("requested", flush=True)
+while not signals.insisted:
+    time.sleep(0.01)
+"""
+
+
+def start(*, armed: bool, quits: bool = True) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(armed=armed, quits=quits)], stdout=subprocess.PIPE, text=True
+    )
+    assert line(process) == "ready"
+    return process
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_before_arming_a_signal_ends_the_process(number: int) -> None:
+    with start(armed=False) as process:
+        process.send_signal(number)
+        assert process.wait() == 75
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_an_armed_process_lives_until_the_second_ctrl_c(number: int) -> None:
+    with start(armed=True) as process:
+        process.send_signal(number)
+        assert line(process) == "requested"
+        process.send_signal(signal.SIGTERM)  # asking again is not insisting
+        for _ in range(1 if number == signal.SIGINT else 2):
+            assert process.poll() is None
+            process.send_signal(signal.SIGINT)
+        assert process.wait() == 1
+
+
+def test_a_launcher_outlives_the_second_ctrl_c() -> None:
+    with start(armed=True, quits=False) as process:
+        process.send_signal(signal.SIGINT)
+        assert line(process) == "requested"
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 0
+
+
+def test_who_ignores_the_end_of_the_terminal_goes_on_doing_so() -> None:
+    code = PROGRAM.format(armed=False, quits=True)
+    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"
+    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 75

@@ -1,0 +1,84 @@
+"""`task: evaluate`: the validation loss of one checkpoint, over all ranks. Claims nothing and writes nothing.
+
+Called by the worker in place of the train loop. Only the weights are loaded, so a machine that could not train the
+model can do it; there is nothing to save, so a signal ends it at once.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+
+from trainer.checkpoint.layout import attempt_name
+from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
+from trainer.checkpoint.ranks import Ranks
+from trainer.checkpoint.store import open_run
+from trainer.config import RunConfig
+from trainer.errors import UserError
+from trainer.evaluate.loss import evaluate_splits
+from trainer.metrics.console import RunConsole
+from trainer.model.decoder import Decoder
+from trainer.parallel.precision import check_precision
+from trainer.parallel.world import World
+from trainer.settings import settings_sha256
+from trainer.train.setup import build_model, open_data
+
+
+def evaluate_checkpoint(config: RunConfig, world: World) -> None:
+    """Print the validation loss of the checkpoint that `config.resume` names. Collective."""
+    check_precision(config.precision, world.device)
+    data = open_data(config)
+    model = build_model(config, world)
+    loaded = _load_weights(config, world, model)
+    committed = loaded.committed
+    console = RunConsole(total_steps=committed.step, first_step=committed.step, rank=world.rank)
+    try:
+        evaluation = evaluate_splits(
+            model,
+            data.validation,
+            sequences=config.evaluate.sequences,
+            micro_sequences=config.batch.micro_sequences,
+            rank=world.rank,
+            world_size=world.world_size,
+            device=world.device,
+            stop_requested=lambda: False,
+        )
+        assert evaluation is not None
+        console.say(f"{loaded.checkpoint.url}: validation over {evaluation.sequences} sequences")
+        console.metrics(
+            {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "run": committed.run,
+                "attempt": attempt_name(committed.attempt),
+                "step": committed.step,
+                "tokens": committed.tokens,
+                "epoch": committed.epoch,
+                **evaluation.figures(),
+            }
+        )
+    finally:
+        console.close()
+
+
+def _load_weights(config: RunConfig, world: World, model: Decoder) -> Loaded:
+    run_store = open_run(config.checkpoint.store, config.name)
+    ranks = Ranks(world.save_group)
+    resolved = ranks.on_first(lambda: find_checkpoint(run_store, config.resume))
+    if resolved is None:
+        raise UserError(
+            f"{run_store.url} holds no checkpoint to evaluate",
+            expected="a run that has saved, or `resume` with the URL of a checkpoint",
+            fix="train first, or name the checkpoint: --set resume=URL",
+        )
+    tensors = {"model": get_model_state_dict(model)}
+    loaded = load_checkpoint(
+        resolved,
+        tensors,
+        model_sha256=settings_sha256(config.model),
+        group=world.save_group,
+        streams=config.checkpoint.streams,
+        local=config.checkpoint.local,
+    )
+    set_model_state_dict(model, tensors["model"])
+    return loaded
