@@ -65,6 +65,8 @@ class RunConfig(Settings):
     """Where and how often to save."""
     resume: str = "latest"
     """Checkpoint to go on from: `latest`, `best`, `step:N`, a name, a full URL, or `none` to start from step 0."""
+    initial_weights: str | None = None
+    """Hugging Face folder whose weights a run starts with at step 0; by default they are drawn from `seed`."""
     elastic: ElasticConfig = ElasticConfig()
     """The launcher."""
     guard: GuardConfig = GuardConfig()

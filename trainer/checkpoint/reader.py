@@ -79,9 +79,15 @@ class VerifiedFiles:
         return True
 
     def _fetch(self, name: str, path: Path) -> None:
+        entry = self._entry(name)
+        listed = self.checkpoint.sizes.get(name)
         try:
+            if listed is None:
+                raise FileNotFoundError(name)
+            if listed != entry.bytes:
+                raise self._corrupt(name, f"has {listed} bytes, {entry.bytes} were committed")
             with replacing(path) as temporary:
-                self._compare_hash(name, self.checkpoint.store.download(name, temporary, self._entry(name).bytes))
+                self._compare_hash(name, self.checkpoint.store.download(name, temporary, entry.bytes))
         except FileNotFoundError as error:
             raise self._corrupt(name, "is missing") from error
 

@@ -167,7 +167,7 @@ class Store:
         Each piece is a request of its own, tried again by itself. A file of another size gives a short or other hash.
         """
         digest = hashlib.sha256()
-        with target.open("wb", buffering=0) as output:
+        with target.open("wb") as output:
             for start in range(0, size_bytes, PIECE_BYTES):
                 piece = self._read_piece(path, start, min(start + PIECE_BYTES, size_bytes))
                 digest.update(piece)

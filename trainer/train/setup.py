@@ -37,6 +37,7 @@ from trainer.parallel.mesh import make_mesh
 from trainer.parallel.precision import COMPUTE_DTYPE, LossScaler, check_precision, use_fp8
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
+from trainer.train.initial_weights import load_initial_weights
 from trainer.train.loop import Identity, Run
 from trainer.train.optimizer import build_optimizers
 from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
@@ -71,6 +72,8 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
     run_store = open_run(config.checkpoint.store, config.name)
 
     loaded = _restore(config, world, run_store, context, identity)
+    if loaded is None and config.initial_weights is not None:
+        load_initial_weights(context.model, config.model, config.initial_weights)
     progress = Progress.from_json(loaded.progress) if loaded else Progress()
     if loaded:
         _restore_scaler(context, progress)
@@ -320,7 +323,8 @@ def _introduce(
     )
     if loaded is None:
         reason = "as resume: none asks" if config.resume == "none" else "the store holds no checkpoint of this run"
-        console.say(f"starting at step 0: {reason}")
+        weights = f"; weights of {config.initial_weights}" if config.initial_weights else ""
+        console.say(f"starting at step 0: {reason}{weights}")
     else:
         console.say(
             f"going on from {loaded.checkpoint.url}: step {loaded.committed.step}, loss {loaded.committed.loss:.4f}"

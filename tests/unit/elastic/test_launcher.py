@@ -100,7 +100,7 @@ def launch(
     )
     signals = Signals(folder, after=stop_after, insisted=insisted)
     command = [sys.executable, "-c", program]
-    return Launcher(command, nproc=2, grace_seconds=grace_seconds, signals=signals).run()
+    return Launcher(command, nproc=2, grace_seconds=grace, signals=signals).run()
 
 
 def test_ranks_get_their_places(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(6
 
 
 def test_who_does_not_stop_is_killed_after_the_grace_period(tmp_path: Path) -> None:
-    assert launch(tmp_path, STUBBORN, stop_after=2, grace_seconds=0.2) == 1
+    assert launch(tmp_path, STUBBORN, stop_after=2, grace=0.2) == 1
 
 
 def test_insisting_ends_all_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -43,15 +44,24 @@ def test_before_arming_a_signal_ends_the_process(number: int) -> None:
         assert process.wait() == 75
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_an_armed_process_lives_until_the_second_ctrl_c(number: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_armed_process_raises_its_flag_and_lives(number: int) -> None:
     with start(armed=True) as process:
         process.send_signal(number)
         assert line(process) == "requested"
-        process.send_signal(signal.SIGTERM)  # asking again is not insisting
-        for _ in range(1 if number == signal.SIGINT else 2):
-            assert process.poll() is None
+        process.send_signal(number)  # asking again is not insisting
+        while process.poll() is None:
             process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)  # signals that come too close count as one
+        assert process.returncode == 1
+
+
+def test_second_ctrl_c_ends_an_armed_process() -> None:
+    with start(armed=True) as process:
+        process.send_signal(signal.SIGINT)
+        assert line(process) == "requested"
+        process.send_signal(signal.SIGINT)
         assert process.wait() == 1
 
 
