@@ -45,7 +45,7 @@ constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
 		--no-emit-find-links --all-extras pyproject.toml >> constraints.txt
 
 bench: $(STAMP)  ## Measure the figures of the README's table (about an hour)
-	$(BIN)/python benchmarks/run_all.py
+	$(BIN)/python -m benchmarks.run_all
 
 clean:  ## Remove the environment, caches and build outputs; keeps runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -138,6 +138,8 @@ def changed_keys(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
 def complaints(error: ValidationError, data: Any, model: type[BaseModel]) -> Iterable[str]:
     """One sentence per problem of a pydantic error, with the path of the key as the user wrote it."""
     for item in error.errors():
+        if item["type"] == "default_factory_not_called":
+            continue  # a default that depends on a key that is itself in this list
         names_a_key = item["type"] in ("extra_forbidden", "missing")
         path = _user_path(item["loc"], data, keep_last=names_a_key)
         message = item["msg"].removeprefix("Value error, ")

@@ -105,6 +105,7 @@ def test_all_complaints_come_together(tmp_path: Path) -> None:
         (["evaluate.every_steps=0", "evaluate.early_stopping.patience=2"], "needs evaluate.every_steps"),
         (["task=evaluate", "resume=none"], "task evaluate needs a checkpoint"),
         (["steps=null"], "steps, epochs, tokens: found none of them"),
+        (["model.width=-3"], "tiny-gpt2: 1 problem"),
         (["optimizer={lr: 1e-3}"], "optimizer: needs the key 'type'"),
         (["name=Not_A_Label"], "name: found 'Not_A_Label'"),
     ],

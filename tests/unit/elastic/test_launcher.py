@@ -88,9 +88,7 @@ class Signals:
 NEVER = 99
 
 
-def launch(
-    folder: Path, code: str, *, stop_after: int = NEVER, insisted: bool = False, grace_seconds: float = 30
-) -> int:
+def launch(folder: Path, code: str, *, stop_after: int = NEVER, insisted: bool = False, grace: float = 30) -> int:
     """Run two ranks of a Python program that knows `rank` and may say `ready()`."""
     program = (
         "import os, pathlib, signal, sys, time\n"

@@ -6,6 +6,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,12 +25,17 @@ while not signals.insisted:
 """
 
 
-def start(*, armed: bool, quits: bool = True) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.format(armed=armed, quits=quits)], stdout=subprocess.PIPE, text=True
-    )
-    assert line(process) == "ready"
-    return process
+@contextlib.contextmanager
+def start(*, armed: bool, quits: bool = True, before: str = "") -> Iterator[subprocess.Popen[str]]:
+    """The program, as far as its first line."""
+    program = before + PROGRAM.format(armed=armed, quits=quits)
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert line(process) == "ready"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def line(process: subprocess.Popen[str]) -> str:
@@ -74,10 +80,7 @@ def test_a_launcher_outlives_the_second_ctrl_c() -> None:
 
 
 def test_who_ignores_the_end_of_the_terminal_goes_on_doing_so() -> None:
-    code = PROGRAM.format(armed=False, quits=True)
-    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{code}"
-    with subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True) as process:
-        assert line(process) == "ready"
+    with start(armed=False, before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)") as process:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 75
