@@ -36,6 +36,7 @@ class RunConsole:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
+                refresh_per_second=2,
             )
             self._task = self._progress.add_task("train", total=total_steps, completed=first_step)
             self._progress.start()

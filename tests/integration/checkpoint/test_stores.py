@@ -181,6 +181,8 @@ def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
     verified = manage.verify_checkpoint(checkpoint)
     assert not verified.sound
     assert verified.problems[0].startswith("config.yaml has sha256")
+    with pytest.raises(UserError, match=r"config\.yaml has sha256"):
+        manage.pull_checkpoint(checkpoint, tmp_path / "again")
     overwrite(run, "checkpoints/step-00000002-a0001/__0_0.distcp", b"short")
     run.remove("checkpoints/step-00000002-a0001/__0_1.distcp")
     verified = manage.verify_checkpoint(resolve_url(f"{run.url}@step:2"))
@@ -188,8 +190,6 @@ def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
         "__0_0.distcp has 5 bytes",
         "__0_1.distcp is missing",
     ]
-    with pytest.raises(UserError, match=r"config\.yaml has sha256"):
-        manage.pull_checkpoint(checkpoint, tmp_path / "again")
     tried = manage.prune(run, KeepConfig(rolling=1), dry_run=True)
     assert tried.deleted == ["step-00000001-a0001", "step-00000002-a0001"]
     assert len(manage.list_checkpoints(run)) == 3

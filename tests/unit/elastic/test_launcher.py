@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def test_exit_code(codes: list[int], stopped: bool, expected: int) -> None:
 
 
 @given(st.lists(st.sampled_from([0, 1, 2, 75, KILLED, TERMINATED]), min_size=1), st.booleans(), st.randoms())
-def test_exit_code_is_one_of_four_and_knows_no_order(codes: list[int], stopped: bool, random: object) -> None:
+def test_exit_code_is_one_of_four_and_knows_no_order(codes: list[int], stopped: bool, random: Random) -> None:
     code = exit_code(codes, stopped=stopped)
     assert code in (0, 1, 2, 75)
     random.shuffle(codes)
