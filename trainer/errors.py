@@ -1,8 +1,8 @@
 """Exit codes and the few errors on which a caller acts differently.
 
 Every command maps an error to one of four exit codes (docs/reference, "Exit codes"). An error class exists only where
-somebody does something else because of it: `UserError` is printed without a traceback and never retried, `Preempted`
-ends a worker after a save, `Fenced` ends a worker that lost its run to a newer attempt.
+somebody does something else because of it: `UserError` is printed without a traceback and never retried, `Fenced` ends
+a worker that lost its run to a newer attempt.
 """
 
 from __future__ import annotations
@@ -32,10 +32,6 @@ class UserError(Exception):
 
 class Fenced(Exception):
     """A newer attempt owns the run: this one must stop writing at once."""
-
-
-class Preempted(Exception):
-    """The run was asked to stop and saved: exit code 75, a free retry."""
 
 
 def _user_error(found: str, expected: str, fix: str) -> UserError:

@@ -7,6 +7,7 @@ that are never cached, errors that name the store and what to do. Attempts, save
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import uuid
@@ -249,6 +250,12 @@ class Store:
                 expected="credentials that may list, read, create and delete objects there",
                 fix="check the store's credentials (AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*, or the "
                 "file's owner and mode) and its policy",
+            )
+        if isinstance(error, NotADirectoryError) or getattr(error, "errno", None) == errno.EROFS:
+            return UserError(
+                f"{self.url_of(path)}: {one_line(error)}",
+                expected="a folder that may be written, below folders",
+                fix="correct checkpoint.store, or mount the disk for writing",
             )
         return error
 

@@ -1,33 +1,17 @@
-"""Stores for the suite: a disk, and S3, GCS and Azure servers started once per session, when first asked for."""
+"""Stores for the suite: a disk, and folders on S3, GCS and Azure servers."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.servers import Server, azure_server, gcs_server, s3_server
+from tests.integration.servers import Server
 from trainer.checkpoint.store import Store, open_run
 
-STARTERS = {"s3": s3_server, "gcs": gcs_server, "azure": azure_server}
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
-    """A function that gives the running server of a kind."""
-    servers: dict[str, Server] = {}
-    with contextlib.ExitStack() as stack:
-
-        def start(kind: str) -> Server:
-            if kind not in servers:
-                servers[kind] = stack.enter_context(STARTERS[kind](tmp_path_factory.mktemp(kind)))
-            return servers[kind]
-
-        yield start
 
 
 @pytest.fixture(params=["disk", "s3", "gcs", "azure"])

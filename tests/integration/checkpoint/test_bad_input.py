@@ -59,7 +59,7 @@ def test_an_unknown_kind_of_store_lists_the_known_ones() -> None:
 
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(OSError, match="Not a directory"):
+    with pytest.raises(UserError, match=r"file/tiny.*Not a directory"):
         claim(open_run(str(tmp_path / "file"), "tiny"))
 
 

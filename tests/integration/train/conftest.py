@@ -113,9 +113,9 @@ class Warm:
         self._process.stdin.flush()
         return Job(self, job["id"], output)
 
-    def command(self, training: Training, *arguments: str) -> Ended:
+    def command(self, training: Training, *arguments: str, environment: Mapping[str, str] | None = None) -> Ended:
         """A command, to its end."""
-        job = self.start(training, *arguments)
+        job = self.start(training, *arguments, environment=environment)
         return Ended([job.wait()], [job.text])
 
     def workers(

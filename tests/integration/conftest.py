@@ -1,0 +1,26 @@
+"""Protocol servers, each started once per session when a test first asks for it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.integration.servers import Server, azure_server, gcs_server, s3_server
+
+STARTERS = {"s3": s3_server, "gcs": gcs_server, "azure": azure_server}
+
+
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Server]]:
+    """A function that gives the running server of a kind."""
+    servers: dict[str, Server] = {}
+    with contextlib.ExitStack() as stack:
+
+        def start(kind: str) -> Server:
+            if kind not in servers:
+                servers[kind] = stack.enter_context(STARTERS[kind](tmp_path_factory.mktemp(kind)))
+            return servers[kind]
+
+        yield start
