@@ -15,8 +15,8 @@ import torch.distributed as dist
 
 from trainer.checkpoint.layout import CorruptCheckpoint
 from trainer.checkpoint.store import AlreadyExists
-from trainer.checkpoint.store_errors import one_line
 from trainer.errors import Fenced, UserError
+from trainer.storage_errors import one_line
 
 T = TypeVar("T")
 

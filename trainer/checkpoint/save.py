@@ -28,9 +28,9 @@ from trainer.checkpoint.layout import CHECKPOINTS, Committed, FileEntry, checkpo
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.ranks import Ranks, TransferFailed, quiet_single_process
 from trainer.checkpoint.staging import HostCopy, StagedPlanner, flatten, flatten_below, local_part
-from trainer.checkpoint.store_errors import one_line
 from trainer.checkpoint.writer import CheckpointFolder, CheckpointWriter
 from trainer.errors import Fenced
+from trainer.storage_errors import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -18,21 +18,11 @@ from typing import IO, Any, TypeVar, cast
 import fsspec
 import stamina
 
-from trainer.checkpoint.store_errors import Meaning, clean_url, may_heal, meaning_of, one_line
 from trainer.errors import UserError
+from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
 
 T = TypeVar("T")
 
-# Scheme -> extra of our distribution that brings its client.
-EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gcs",
-    "gcs": "gcs",
-    "abfs": "azure",
-    "abfss": "azure",
-    "az": "azure",
-}
 # A part of a multipart upload: each stream holds one in memory, and S3 allows 10,000 of them (320 GB a file).
 PART_BYTES = 32 * 2**20
 # What a download asks for at a time, per stream.

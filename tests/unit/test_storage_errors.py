@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from trainer.checkpoint.store_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
+from trainer.storage_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
 
 
 class HttpError(Exception):

@@ -1,7 +1,7 @@
 """What an error of a storage client means: worth another try, the user's to mend, or neither.
 
 s3fs, gcsfs and adlfs raise classes of their own SDKs, so the meaning is read from the HTTP status, the exception's
-bases and its chain of causes instead of from imports. `trainer.checkpoint.store` is the only caller.
+bases and its chain of causes instead of from imports. `trainer.checkpoint.store` and `trainer.data.remote` call it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from trainer.errors import UserError
+
+# Scheme -> extra of our distribution that brings its client.
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gcs",
+    "gcs": "gcs",
+    "abfs": "azure",
+    "abfss": "azure",
+    "az": "azure",
+}
 
 
 class Meaning(Enum):
