@@ -132,12 +132,13 @@ def _open_prepared(
             fix="name a split that exists, or prepare the data set with one",
         )
     itemsize = np.dtype(info.dtype).itemsize
+    sizes = _shard_sizes(location, part.shards)
     shards = [
         Shard(
             shard.file,
             shard.tokens,
             shard.tokens * itemsize,
-            _prepared_opener(location.join(shard.file), shard, cache),
+            _prepared_opener(location.join(shard.file), sizes[shard.file], shard, cache),
         )
         for shard in part.shards
     ]
@@ -160,22 +161,36 @@ def _open_prepared(
     )
 
 
-def _prepared_opener(location: Location, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
-    def map_shard() -> MappedShard:
-        info = location.info()
-        if info is None:
+def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, int]:
+    """Bytes of every shard by its path, from a listing of each folder. UserError for one that is missing or truncated.
+
+    All are looked at before the first step: a run should not learn after days that its last shard is not there.
+    """
+    folders = sorted({shard.file.rpartition("/")[0] for shard in shards})
+    found = {
+        f"{folder}/{name}".lstrip("/"): size
+        for folder in folders
+        for name, size in (location.join(folder) if folder else location).file_sizes().items()
+    }
+    for shard in shards:
+        size, where = found.get(shard.file), location.join(shard.file).url
+        if size is None:
             raise UserError(
-                f"shard {location.url} is missing",
+                f"shard {where} is missing",
                 expected=f"the file that {DATASET_FILE} lists",
                 fix="copy the whole folder again, or prepare the data set again",
             )
-        size = int(info["size"])
-        if shard.bytes is not None and size != shard.bytes:
+        if size == 0 or (shard.bytes is not None and size != shard.bytes):
             raise UserError(
-                f"shard {location.url} has {size} bytes",
-                expected=f"{shard.bytes} bytes, as {DATASET_FILE} says",
+                f"shard {where} has {size} bytes",
+                expected=f"{shard.bytes or 'more'} bytes, as {DATASET_FILE} says",
                 fix="the file is truncated or was replaced: copy or prepare it again",
             )
+    return found
+
+
+def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
+    def map_shard() -> MappedShard:
         if location.local is not None:
             mapped = open_arrow_shard(location.local)
         else:

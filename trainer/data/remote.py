@@ -1,13 +1,12 @@
 """One view of local folders and object stores: locate, list, read, download; with the errors a user can act on.
 
 Used by `dataset`, `formats` and `cache`. What cannot get better by waiting (access refused, a driver that is not
-installed) becomes a UserError at once; anything else is retried with growing pauses for RETRY_SECONDS, then raised as
-it is, so that the run ends with a failure that may be tried again.
+installed) becomes a UserError at once; what may heal is tried again with growing pauses for RETRY_SECONDS, then raised
+as it is, so that the run ends with a failure that may be tried again.
 """
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,10 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from trainer.errors import UserError
+from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
 
 RETRY_SECONDS = 120.0
 RETRY_ATTEMPTS = 10
-# By name, because the drivers that raise them are optional.
-_REFUSALS = {"NoCredentialsError", "PartialCredentialsError", "ClientAuthenticationError", "DefaultCredentialsError"}
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
-# What a disk answers and waiting does not change.
-_LASTING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
-
 Result = TypeVar("Result")
 
 
@@ -65,12 +59,19 @@ class Location:
 
     def files(self) -> list[Location]:
         """Files directly in this folder, by name."""
+        return [self.join(name) for name in self.file_sizes()]
+
+    def file_sizes(self) -> dict[str, int]:
+        """Bytes of the files directly in this folder, by name; {} where there is no such folder."""
         self.fs.invalidate_cache(self.path)
-        entries = self._call(lambda: self.fs.ls(self.path, detail=True))
-        names = sorted(
-            str(entry["name"]).rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "file"
-        )
-        return [self.join(name) for name in names]
+        try:
+            entries = self._call(lambda: self.fs.ls(self.path, detail=True))
+        except FileNotFoundError:
+            return {}
+        # A listing tells of a symbolic link; what matters is the file behind it.
+        entries = [self.fs.info(entry["name"]) if entry.get("islink") else entry for entry in entries]
+        files = {str(entry["name"]): int(entry["size"]) for entry in entries if entry["type"] == "file"}
+        return {name.rstrip("/").rsplit("/", 1)[-1]: files[name] for name in sorted(files)}
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """Content of the file, or its bytes [start, end)."""
@@ -86,20 +87,18 @@ class Location:
 
     def _call(self, work: Callable[[], Result]) -> Result:
         try:
-            for attempt in stamina.retry_context(on=_is_transient, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS):
-                with attempt:
-                    return work()
-        except FileNotFoundError:
-            raise
+            return stamina.retry(on=may_heal, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)(work)()
         except Exception as error:
-            if isinstance(error, PermissionError) or type(error).__name__ in _REFUSALS:
+            meaning = meaning_of(error)
+            if meaning is Meaning.MISSING:
+                raise FileNotFoundError(self.url) from error
+            if meaning is Meaning.REFUSED:
                 raise UserError(
-                    f"access to {self.url} is refused: {error}",
+                    f"access to {clean_url(self.url)} is refused ({one_line(error)})",
                     expected="a location that these credentials may list and read",
                     fix="check the bucket's name and the credentials in this process's environment",
                 ) from error
             raise
-        raise AssertionError("retry_context ends by return or raise")
 
 
 def locate(url: str) -> Location:
@@ -108,7 +107,7 @@ def locate(url: str) -> Location:
     try:
         fs, path = url_to_fs(url)
     except ImportError as error:
-        extra = _EXTRAS.get(scheme)
+        extra = EXTRAS.get(scheme)
         package = f"gpt-run[{extra}]" if extra else f"the fsspec driver for {scheme}://"
         raise UserError(
             f"{url}: {error}", expected=f"an installed driver for {scheme}://", fix=f"pip install '{package}'"
@@ -120,11 +119,3 @@ def locate(url: str) -> Location:
             fix="correct the scheme of the path",
         ) from error
     return Location(fs, str(path), url)
-
-
-def _is_transient(error: Exception) -> bool:
-    if isinstance(error, FileNotFoundError | PermissionError | UserError | ValueError | NotImplementedError):
-        return False
-    if isinstance(error, OSError) and error.errno in _LASTING:
-        return False
-    return type(error).__name__ not in _REFUSALS
