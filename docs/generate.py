@@ -15,6 +15,7 @@ from typing import Any
 from trainer.config import RunConfig
 
 ROOT = Path(__file__).parent.parent
+_LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
 
 def main() -> None:
@@ -98,15 +99,24 @@ def section(node: dict[str, Any], schema: dict[str, Any], prefix: str) -> list[s
         arms = [_resolve(arm, schema) for arm in _arms(value)]
         objects = [arm for arm in arms if arm.get("properties")]
         text = " ".join(value.get("description", objects[0].get("description", "") if objects else "").split())
-        default = f"`{json.dumps(value['default'])}`" if "default" in value and not objects else ""
-        if key not in node.get("required", []) and not default and not objects:
-            default = "null"
-        lines.append(f"| `{path}` | {_type(value, arms)} | {default} | {text} |")
+        lines.append(f"| `{path}` | {_type(value, schema)} | {_default(key, value, node, bool(objects))} | {text} |")
         for arm in objects:
             below += ["", f"## `{path}`" + (f" ({_tag(arm)})" if len(objects) > 1 else ""), ""]
             below += [" ".join(arm.get("description", "").split()), ""]
             below += section(arm, schema, f"{path}[]." if _is_list(value) else f"{path}.")
     return lines + below
+
+
+def _default(key: str, value: dict[str, Any], node: dict[str, Any], is_section: bool) -> str:
+    """What holds where a file leaves the key out; nothing for a section, whose keys have their own."""
+    # A key with one possible value picks a variant and has to be written, whatever default the class has.
+    if key in node.get("required", []) or "const" in value:
+        return "required"
+    default = value.get("default")
+    if "discriminator" in value:
+        tag = value["discriminator"]["propertyName"]
+        return f"`{tag}: {default[tag]}`"
+    return f"`{json.dumps(default)}`" if not isinstance(default, dict) and not (is_section and default is None) else ""
 
 
 def _arms(value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -136,11 +146,20 @@ def _tag(arm: dict[str, Any]) -> str:
     return str(arm.get("title", ""))
 
 
-def _type(value: dict[str, Any], arms: list[dict[str, Any]]) -> str:
-    if "enum" in value:
-        return " or ".join(f"`{item}`" for item in value["enum"])
-    names = {("section" if arm.get("properties") else str(arm.get("type", arm.get("const", "any")))) for arm in arms}
-    return " or ".join(sorted(names - {"null"})) or "any"
+def _type(value: dict[str, Any], schema: dict[str, Any]) -> str:
+    kinds = [_kind(_resolve(arm, schema)) for arm in value.get("anyOf", value.get("oneOf", [value]))]
+    return " or ".join(dict.fromkeys(kind for kind in kinds if kind != "null"))
+
+
+def _kind(arm: dict[str, Any]) -> str:
+    """One arm of a key's type, with its limits."""
+    if "const" in arm or "enum" in arm:
+        return " or ".join(f"`{item}`" for item in arm.get("enum", [arm.get("const")]))
+    if arm.get("properties"):
+        return "section"
+    limits = ", ".join(f"{sign} {arm[limit]}" for limit, sign in _LIMITS.items() if limit in arm)
+    name = "list" if arm["type"] == "array" else str(arm["type"])
+    return f"{name} {limits}".rstrip()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from typing import NoReturn
 
 from trainer.errors import EXIT_USER_ERROR, UserError
+
+# Errors of the operating system that tell of a path somebody gave: a file where a folder should be, no right to write.
+_WRONG_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG})
 
 
 def main() -> None:
@@ -14,8 +19,17 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USER_ERROR)
+        _explain(error)
+    except OSError as error:
+        if error.errno not in _WRONG_PATH or error.filename is None:
+            raise
+        fix = "correct the path, or its owner and mode"
+        _explain(UserError(f"{error.filename}: {error.strerror}", expected="a path that this user may use", fix=fix))
+
+
+def _explain(error: UserError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
 
 
 if __name__ == "__main__":

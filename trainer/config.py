@@ -6,7 +6,7 @@ Loading (files, presets, `--set`, complaints) is in `trainer.config_file`.
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,7 @@ from trainer.evaluate.config import EvaluateConfig
 from trainer.model.config import ModelConfig
 from trainer.parallel.config import ParallelConfig, Precision
 from trainer.settings import Settings
+from trainer.storage_errors import clean_url
 from trainer.train.config import (
     AdamWConfig,
     BatchConfig,
@@ -28,6 +29,18 @@ from trainer.train.config import (
 )
 
 LENGTH_KEYS = ("steps", "epochs", "tokens")
+
+
+def _with_preset(model_schema: dict[str, Any]) -> None:
+    """Let the schema allow `{preset: NAME, ...}`, which `trainer.config_file` replaces before validation."""
+    preset = {
+        "title": "preset",
+        "description": "The model of a preset, changed by the keys of its family that stand beside `preset`.",
+        "type": "object",
+        "properties": {"preset": {"type": "string", "description": "Name of the preset whose model to take."}},
+        "required": ["preset"],
+    }
+    model_schema["oneOf"].append(preset)
 
 
 class RunConfig(Settings):
@@ -45,7 +58,7 @@ class RunConfig(Settings):
     """Length of the run in passes over the training set."""
     tokens: int | None = Field(default=None, ge=1)
     """Length of the run in training tokens, rounded up to a whole step."""
-    model: ModelConfig
+    model: ModelConfig = Field(json_schema_extra=_with_preset)
     """The decoder; `{preset: NAME}` takes the model of a preset, further keys change it."""
     sequence_length: int = Field(ge=2)
     """Tokens in one training sequence, at most `model.context`."""
@@ -66,7 +79,7 @@ class RunConfig(Settings):
     resume: str = "latest"
     """Checkpoint to go on from: `latest`, `best`, `step:N`, a name, a full URL, or `none` to start from step 0."""
     initial_weights: str | None = None
-    """Hugging Face folder whose weights a run starts with at step 0; by default they are drawn from `seed`."""
+    """Local Hugging Face folder whose weights a run starts with at step 0; by default they are drawn from `seed`."""
     elastic: ElasticConfig = ElasticConfig()
     """The launcher."""
     guard: GuardConfig = GuardConfig()
@@ -78,7 +91,12 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check_rules_across_parts(self) -> Self:
-        problems = [*self._length_problems(), *self._batch_problems(), *self._data_problems()]
+        problems = [
+            *self._length_problems(),
+            *self._batch_problems(),
+            *self._data_problems(),
+            *self._secret_problems(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -119,6 +137,22 @@ class RunConfig(Settings):
                 "resume: task evaluate needs a checkpoint; found `none`, give latest, best, step:N or a URL"
             )
         return problems
+
+    def _secret_problems(self) -> list[str]:
+        """This file is copied into the store and into every checkpoint, so no URL in it may open a door."""
+        urls = {
+            "checkpoint.store": self.checkpoint.store,
+            "resume": self.resume,
+            "initial_weights": self.initial_weights or "",
+            **{f"data.train.{i}.path": source.path for i, source in enumerate(self.data.train)},
+            **{f"data.validation.{i}.path": source.path for i, source in enumerate(self.data.validation)},
+        }
+        return [
+            f"{key}: the URL holds a password, a signature or another query; write {clean_url(url)} and give "
+            "credentials in the environment (AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*)"
+            for key, url in urls.items()
+            if clean_url(url) != url
+        ]
 
 
 def total_steps(config: RunConfig, num_samples: int) -> int:

@@ -5,15 +5,15 @@ Called by the commands. The steps, in order: read, override, take over `model.pr
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from trainer.complaints import complaints, nearest
 from trainer.config import LENGTH_KEYS, RunConfig
 from trainer.errors import UserError
 from trainer.yaml_dialect import dump_yaml, load_yaml, parse_yaml
@@ -28,7 +28,9 @@ def load_run_config(reference: str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises UserError with every problem found, each with the path of its key.
     """
     raw = read_run_file(reference)
-    for override in [*split_overrides(os.environ.get("GPTRUN_SET", "")), *overrides]:
+    for override in split_overrides(os.environ.get("GPTRUN_SET", "")):
+        apply_override(raw, override, source="GPTRUN_SET")
+    for override in overrides:
         apply_override(raw, override)
     return validate_run(raw, source=reference)
 
@@ -38,18 +40,16 @@ def read_run_file(reference: str) -> dict[str, Any]:
     path = Path(reference)
     if not path.is_file():
         if reference not in preset_names():
-            near = difflib.get_close_matches(reference, preset_names(), n=1)
-            hint = f"did you mean `{near[0]}`? " if near else ""
             raise UserError(
-                f"{reference}: neither a file nor a preset",
+                f"{reference}: neither a file nor a preset{nearest(reference, preset_names())}",
                 expected=f"a run file or one of {', '.join(preset_names())}",
-                fix=f"{hint}check the path",
+                fix="check the path or the name",
             )
         path = Path(str(resources.files("trainer") / "presets" / f"{reference}.yaml"))
     raw = load_yaml(path)
     if not isinstance(raw, dict):
         raise UserError(
-            f"{reference}: a {type(raw).__name__}, not a mapping",
+            f"{reference}: " + ("empty" if raw is None else f"a {type(raw).__name__}, not a mapping"),
             expected="keys such as name, model, data",
             fix="see `gpt-run config show tiny-gpt2` for an example",
         )
@@ -74,24 +74,25 @@ def split_overrides(text: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def apply_override(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str, *, source: str = "--set") -> None:
     """Set one dotted key of `raw` in place: `a.b=c`; the value is read as YAML, list items by their number.
 
-    Setting one of steps, epochs and tokens removes the other two; setting a `type` or `family` to another value starts
-    that section afresh, because the old variant's keys do not apply to the new one.
+    Setting one of steps, epochs and tokens removes the other two. Setting a `type`, `family` or `preset` to another
+    value starts that section afresh: the old variant's keys do not apply to the new one. `source` is named in errors.
     """
     key, separator, text = override.partition("=")
     path = key.strip().split(".")
+    shown = f"{source} {override}"
     if not separator or not all(path):
-        raise UserError(f"--set {override}", expected="KEY=VALUE such as optimizer.lr=1e-3", fix="add the key and `=`")
-    value = parse_yaml(text, source=f"--set {key}")
+        raise UserError(shown, expected="KEY=VALUE such as optimizer.lr=1e-3", fix="write the key, `=` and the value")
+    value = parse_yaml(text, source=f"{source} {key}")
     node: Any = raw
     for depth, part in enumerate(path[:-1]):
-        node = _descend(node, part, where=".".join(path[: depth + 1]), override=override)
+        node = _descend(node, part, where=".".join(path[: depth + 1]), shown=shown)
     if isinstance(node, list):
-        node[_list_index(node, path[-1], override)] = value
+        node[_list_index(node, path[-1], shown)] = value
         return
-    if path[-1] in _UNION_KEYS and node.get(path[-1]) not in (None, value):
+    if _starts_afresh(node, path[-1], value):
         node.clear()
     if len(path) == 1 and path[0] in LENGTH_KEYS:
         for other in LENGTH_KEYS:
@@ -105,7 +106,7 @@ def validate_run(raw: Mapping[str, Any], *, source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        problems = list(complaints(error, data, RunConfig))
+        problems = complaints(error, data, RunConfig)
         number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UserError(
             f"{source}: {number}\n" + "\n".join(f"  - {problem}" for problem in problems),
@@ -135,30 +136,6 @@ def changed_keys(a: RunConfig, b: RunConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (flat_a.get(key), flat_b.get(key)) for key in keys if flat_a.get(key) != flat_b.get(key)}
 
 
-def complaints(error: ValidationError, data: Any, model: type[BaseModel]) -> Iterable[str]:
-    """One sentence per problem of a pydantic error, with the path of the key as the user wrote it."""
-    for item in error.errors():
-        if item["type"] == "default_factory_not_called":
-            continue  # a default that depends on a key that is itself in this list
-        names_a_key = item["type"] in ("extra_forbidden", "missing")
-        path = _user_path(item["loc"], data, keep_last=names_a_key)
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(model, item["loc"][:-1]), n=1)
-            yield f"{path}: unknown key" + (f"; did you mean `{near[0]}`?" if near else "")
-        elif item["type"] == "missing":
-            yield f"{path}: missing"
-        elif item["type"] == "union_tag_not_found":
-            arms = item["ctx"]["discriminator"]
-            yield f"{path}: needs the key {arms}, which picks one of its variants (see `gpt-run config schema`)"
-        elif item["type"] == "value_error" and not item["loc"]:
-            yield from message.split("\n")
-        elif item["type"] == "value_error":
-            yield f"{path}: {message}"
-        else:
-            yield f"{path}: found {item['input']!r}; {message}"
-
-
 def _with_model_preset(raw: dict[str, Any]) -> dict[str, Any]:
     """Replace `model: {preset: NAME, ...}` by the preset's model with the other keys laid over it."""
     model = raw.get("model")
@@ -167,7 +144,9 @@ def _with_model_preset(raw: dict[str, Any]) -> dict[str, Any]:
     name = model["preset"]
     if name not in preset_names():
         raise UserError(
-            f"model.preset: {name!r} is unknown", expected=f"one of {', '.join(preset_names())}", fix="pick a preset"
+            f"model.preset: {name!r} is unknown{nearest(name, preset_names())}",
+            expected=f"one of {', '.join(preset_names())}",
+            fix="pick a preset",
         )
     base = read_run_file(name)["model"]
     changes = {key: value for key, value in model.items() if key != "preset"}
@@ -180,61 +159,30 @@ def _with_model_preset(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "model": {**base, **changes}}
 
 
-def _descend(node: Any, part: str, *, where: str, override: str) -> Any:
+def _starts_afresh(section: dict[str, Any], key: str, value: Any) -> bool:
+    before = section.get(key)
+    if key == "preset":  # fields that stayed would override the preset's
+        return bool(before != value)
+    return key in _UNION_KEYS and before not in (None, value)
+
+
+def _descend(node: Any, part: str, *, where: str, shown: str) -> Any:
     if isinstance(node, list):
-        return node[_list_index(node, part, override)]
+        return node[_list_index(node, part, shown)]
     child = node.get(part)
     if child is None:
         node[part] = child = {}
     if not isinstance(child, dict | list):
-        raise UserError(f"--set {override}: `{where}` is {child!r}", expected="a section", fix=f"set `{where}` itself")
+        raise UserError(f"{shown}: `{where}` is {child!r}", expected="a section", fix=f"set `{where}` itself")
     return child
 
 
-def _list_index(items: list[Any], part: str, override: str) -> int:
+def _list_index(items: list[Any], part: str, shown: str) -> int:
     if not part.isdigit() or int(part) >= len(items):
         raise UserError(
-            f"--set {override}: no item `{part}`", expected=f"a number below {len(items)}", fix="name an item by number"
+            f"{shown}: no item `{part}`", expected=f"a number below {len(items)}", fix="name an item by number"
         )
     return int(part)
-
-
-def _user_path(loc: tuple[int | str, ...], data: Any, *, keep_last: bool) -> str:
-    """The dotted path without the union tags that pydantic puts into a location.
-
-    A part that is not in `data` is a tag, or, where `keep_last` says so, a key that is missing or unknown.
-    """
-    parts: list[str] = []
-    node = data
-    for i, part in enumerate(loc):
-        children = node if isinstance(node, dict) else dict(enumerate(node)) if isinstance(node, list) else {}
-        if part in children:
-            node = children[part]
-        elif not (keep_last and i == len(loc) - 1):
-            continue
-        parts.append(str(part))
-    return ".".join(parts)
-
-
-def _known_keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Keys allowed at `loc`, found in the JSON schema, where every union arm is spelled out."""
-    schema = TypeAdapter(model).json_schema()
-    definitions = schema.get("$defs", {})
-    nodes = [schema]
-    for part in loc:
-        nodes = [child for node in nodes for child in _schema_children(node, part, definitions)]
-    return sorted({key for node in nodes for key in node.get("properties", {})})
-
-
-def _schema_children(node: dict[str, Any], part: int | str, definitions: dict[str, Any]) -> list[dict[str, Any]]:
-    if part in node.get("properties", {}):
-        child = node["properties"][part]
-    elif isinstance(part, int):
-        child = node.get("items", {})
-    else:
-        return [node]  # a union tag: its arms are already in the list
-    arms = [child, *child.get("anyOf", []), *child.get("oneOf", []), *child.get("allOf", [])]
-    return [definitions[arm["$ref"].rsplit("/", 1)[-1]] if "$ref" in arm else arm for arm in arms]
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -1,6 +1,6 @@
 """Exit codes and the few errors on which a caller acts differently.
 
-Every command maps an error to one of four exit codes (docs/reference, "Exit codes"). An error class exists only where
+Every command maps an error to one of four exit codes (README, "Commands"). An error class exists only where
 somebody does something else because of it: `UserError` is printed without a traceback and never retried, `Fenced` ends
 a worker that lost its run to a newer attempt.
 """

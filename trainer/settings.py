@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Frozen, unknown keys refused, docstrings under fields become their descriptions."""
+    """Frozen, unknown keys, NaN and infinity refused, docstrings under fields become their descriptions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 def settings_sha256(settings: BaseModel) -> str:

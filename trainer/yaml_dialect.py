@@ -15,12 +15,18 @@ from trainer.errors import UserError
 
 
 def load_yaml(path: Path) -> object:
-    """Read one YAML document from `path`; raises UserError for a missing file or bad syntax."""
+    """Read one YAML document from `path`; raises UserError for a missing file, one that is no text, or bad syntax."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(
             f"{path}: {error.strerror}", expected="a readable YAML file", fix="check the path and its permissions"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: {error.reason} at byte {error.start}",
+            expected="YAML as UTF-8 text",
+            fix="check the path, or save the file as UTF-8",
         ) from error
     return parse_yaml(text, source=str(path))
 

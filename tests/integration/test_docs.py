@@ -9,24 +9,34 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from trainer.cli.main import app
+from trainer.config_file import load_run_config
 
 ROOT = Path(__file__).parents[2]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 # `make test` would run this test again.
 NOT_RUN = {"make test"}
+# What a page says for people and what is enough here.
+SHORTER = {"steps=400": "steps=6"}
 SHORT = "steps=4,checkpoint.every_steps=2,evaluate.sequences=4,log.every_steps=1"
 
 
 def shell_commands() -> Iterator[str]:
     """Lines of the ```sh blocks, README first; `make run` as the commands that make would run."""
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in PAGES:
         for block in re.findall(r"(?s)```sh\n(.*?)```", page.read_text(encoding="utf-8")):
             for line in block.splitlines():
                 command = line.split("#")[0].strip()
                 if command == "make run":
                     yield from make_commands("run")
                 elif command not in NOT_RUN:
+                    for long, short in SHORTER.items():
+                        command = command.replace(long, short)
                     yield command
 
 
@@ -60,6 +70,39 @@ def test_documented_commands(tmp_path: Path) -> None:
             check=False,
         )
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_blocks_are_of_a_kind_that_is_tested(page: Path) -> None:
+    opened = re.findall(r"(?m)^```(.*)$", page.read_text(encoding="utf-8"))[::2]
+    assert set(opened) <= {"sh", "yaml", "text"}, f"{page.name}: a shell block that is not `sh` is never run"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_documented_run_files_load(page: Path, tmp_path: Path) -> None:
+    for number, block in enumerate(re.findall(r"(?s)```yaml\n(.*?)```", page.read_text(encoding="utf-8"))):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block)
+        load_run_config(str(file))
+
+
+def test_commands_that_pages_mention_exist() -> None:
+    root: Any = typer.main.get_command(app)
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for first, second in re.findall(r"`gpt-run ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", text):
+            assert first in root.commands, f"{page.name}: gpt-run {first}"
+            group = getattr(root.commands[first], "commands", None)
+            assert group is None or not second or second in group, f"{page.name}: gpt-run {first} {second}"
+
+
+def test_the_readme_lists_every_command() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Commands")[1].split("Exit codes")[0]
+    root: Any = typer.main.get_command(app)
+    for name, command in root.commands.items():
+        row = next((line for line in table.splitlines() if f"`gpt-run {name} " in line), "")
+        assert row, f"gpt-run {name}"
+        assert [child for child in getattr(command, "commands", ()) if child not in row] == [], row
 
 
 def test_every_decision_page_is_a_decision() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from trainer.config import RunConfig, total_steps
-from trainer.config_file import load_run_config
+from trainer.config_file import load_run_config, preset_names, read_run_file
+from trainer.errors import UserError
 
 
 def test_steps_are_taken_as_they_are() -> None:
@@ -30,6 +33,29 @@ def test_tokens_round_up_to_a_step(tokens: int) -> None:
     assert (total_steps(config, 1) - 1) * step_tokens < tokens <= total_steps(config, 1) * step_tokens
 
 
+@pytest.mark.parametrize("name", preset_names())
+def test_the_schema_accepts_what_is_shipped(name: str) -> None:
+    schema = Draft202012Validator(RunConfig.model_json_schema())
+    schema.validate(read_run_file(name))
+    schema.validate(load_run_config(name).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({"model": {"preset": "gpt2-124m", "layers": 2}}, True),
+        ({"data": {"train": [{"path": "a", "weight": 3}, "b"]}}, True),
+        ({"optimizer": {"type": "muon", "momentum": 0.9}}, True),
+        ({"model": {"layers": 2}}, False),
+        ({"optimizer": {"type": "adamw", "momentum": 0.9}}, False),
+        ({"stepz": 3}, False),
+    ],
+)
+def test_the_schema_agrees_with_the_loader(change: dict[str, Any], valid: bool) -> None:
+    schema = Draft202012Validator(RunConfig.model_json_schema())
+    assert schema.is_valid({**read_run_file("tiny-gpt2"), **change}) == valid
+
+
 def test_every_key_has_a_description() -> None:
     schema = RunConfig.model_json_schema()
     objects: dict[str, Any] = {"RunConfig": schema, **schema["$defs"]}
@@ -40,3 +66,22 @@ def test_every_key_has_a_description() -> None:
         if not value.get("description") and key not in ("family",)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("checkpoint.store", "s3://user:hidden@bucket/runs"),
+        ("resume", "https://account.example/runs?sig=hidden"),
+        ("data.train", "gs://user:hidden@bucket/set"),
+    ],
+)
+def test_urls_with_secrets_are_refused_and_not_shown(key: str, url: str) -> None:
+    with pytest.raises(UserError, match=f"{key}.*environment") as caught:
+        load_run_config("tiny-gpt2", [f"{key}={url}"])
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_container_of_an_azure_account_is_no_secret() -> None:
+    store = "abfs://container@account.dfs.core.windows.net/runs"
+    assert load_run_config("tiny-gpt2", [f"checkpoint.store={store}"]).checkpoint.store == store

@@ -69,6 +69,18 @@ def test_a_new_type_starts_the_section_afresh() -> None:
     assert config.schedule.type == "wsd"
 
 
+def test_a_preset_replaces_the_fields_that_were_there() -> None:
+    assert load_run_config("tiny-gpt2", ["model.preset=gpt2-124m"]).model == load_run_config("gpt2-124m").model
+    changed = load_run_config("tiny-gpt2", ["model.preset=gpt2-124m", "model.layers=2"])
+    assert (changed.model.layers, changed.model.width) == (2, 768)
+
+
+def test_an_override_of_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTRUN_SET", "steps.a=1")
+    with pytest.raises(UserError, match=r"GPTRUN_SET steps\.a=1: `steps` is 300"):
+        load_run_config("tiny-gpt2")
+
+
 def test_list_items_are_named_by_number() -> None:
     raw = {"data": {"train": [{"path": "a"}, {"path": "b"}]}}
     apply_override(raw, "data.train.1.path=c")
@@ -107,6 +119,7 @@ def test_all_complaints_come_together(tmp_path: Path) -> None:
         (["steps=null"], "steps, epochs, tokens: found none of them"),
         (["model.width=-3"], "tiny-gpt2: 1 problem"),
         (["optimizer={lr: 1e-3}"], "optimizer: needs the key 'type'"),
+        (["model.preset=gpt2-125m"], "did you mean `gpt2-124m`?"),
         (["name=Not_A_Label"], "name: found 'Not_A_Label'"),
     ],
 )
@@ -134,6 +147,17 @@ def test_bad_yaml_names_the_line() -> None:
 def test_file_that_is_not_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a mapping"):
         load(tmp_path, "- a\n")
+
+
+def test_an_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run\.yaml: empty"):
+        load(tmp_path, "")
+
+
+@pytest.mark.parametrize("override", ["epochs=.inf", "optimizer.lr=.inf", "elastic.grace_seconds=.nan"])
+def test_nothing_is_infinite(override: str) -> None:
+    with pytest.raises(UserError, match="expected a finite number"):
+        load_run_config("tiny-gpt2", [override])
 
 
 def test_overrides_split_outside_brackets() -> None:

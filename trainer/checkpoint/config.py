@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from trainer.settings import Settings
@@ -17,21 +19,21 @@ class KeepConfig(Settings):
     """Newest checkpoints to keep, in checkpoints."""
     best: int = Field(default=1, ge=0)
     """Checkpoints with the lowest validation loss to keep, in checkpoints; 0 keeps none for that reason."""
-    epochs: bool | int = Field(default=False, ge=0)
+    epochs: bool | Annotated[int, Field(ge=0)] = False
     """Keep the last checkpoint of each finished epoch: true for all, a number for that many newest epochs."""
 
 
 class CheckpointConfig(Settings):
     """When and where the run saves itself."""
 
-    store: str = "./runs"
+    store: str = Field(default="./runs", min_length=1)
     """Any fsspec URL or folder (s3://, gs://, abfs://, a path); the run lives in `<store>/<run>`."""
     every_steps: int = Field(default=0, ge=0)
-    """Optimizer steps between two saves; 0 saves by time and at the end only."""
+    """Optimizer steps between two saves; 0 saves by the other two and at the end only."""
     every_epochs: float = Field(default=0.0, ge=0.0)
     """Passes over the training set between two saves; 0 saves by the other two and at the end only."""
-    every_seconds: float = Field(default=0.0, ge=0.0)
-    """Seconds between two saves; 0 saves by steps and at the end only."""
+    every_seconds: float = Field(default=600.0, ge=0.0)
+    """Seconds between two saves; 0 saves by steps, by epochs and at the end only."""
     keep: KeepConfig = KeepConfig()
     """Which checkpoints stay."""
     asynchronous: bool = True

@@ -42,6 +42,14 @@ class CorruptCheckpoint(Exception):
     def __str__(self) -> str:
         return f"checkpoint {self.name}: {self.file} {self.reason}"
 
+    def as_user_error(self) -> UserError:
+        """For a command that was told to use this checkpoint and no other."""
+        return UserError(
+            str(self),
+            expected="a checkpoint whose files are as they were written",
+            fix="name another one; `gpt-run checkpoints verify` tells which are sound",
+        )
+
 
 class FileEntry(BaseModel):
     """One file of a checkpoint."""

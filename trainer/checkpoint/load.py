@@ -111,7 +111,17 @@ def load_checkpoint(
 
 
 def load_model_tensors(checkpoint: Checkpoint, *, streams: int = 4) -> dict[str, torch.Tensor]:
-    """All weights, whole, on the CPU, by their names below `model`. No process group is needed."""
+    """All weights, whole, on the CPU, by their names below `model`. No process group is needed.
+
+    UserError if a file is not what was committed.
+    """
+    try:
+        return _load_model_tensors(checkpoint, streams)
+    except CorruptCheckpoint as error:
+        raise error.as_user_error() from error
+
+
+def _load_model_tensors(checkpoint: Checkpoint, streams: int) -> dict[str, torch.Tensor]:
     quiet_single_process()
     check_sizes(checkpoint)
     with _files(checkpoint, None) as files:

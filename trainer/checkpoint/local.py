@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,16 @@ class LocalCopies:
     def folder(self, name: str) -> Path:
         """Where the copy of a checkpoint's files lies, or would."""
         return self._root / name
+
+    def writable(self) -> bool:
+        """Make the folder; False, with one warning, where that is not possible: a run goes on without copies."""
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._root):
+                return True
+        except OSError as error:
+            logger.warning("no local copies of checkpoints in %s: %s", self._root, error)
+            return False
 
     def commit(self, name: str, marker: bytes) -> None:
         """Put the marker beside this node's files and drop older copies. Failures are logged: it is only a copy."""

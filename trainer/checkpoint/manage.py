@@ -6,6 +6,7 @@ The commands in trainer.cli.checkpoints only parse arguments and print; tests an
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
@@ -36,6 +37,8 @@ from trainer.checkpoint.reader import VerifiedFiles
 from trainer.checkpoint.retention import Facts, tiers
 from trainer.checkpoint.store import AlreadyExists, Store, open_store
 from trainer.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.yaml"
 
@@ -99,6 +102,8 @@ def keep_of(run: Store) -> KeepConfig:
 def list_checkpoints(run: Store) -> list[CheckpointRow]:
     """All committed checkpoints of a run, oldest step first, with the tiers that hold them."""
     listing = read_checkpoints(run)
+    for reason in listing.broken.values():
+        logger.warning("%s: left out", reason)
     held = _tiers(run, listing)
     return [_row(checkpoint, held[checkpoint.name]) for checkpoint in listing.committed]
 
@@ -164,11 +169,7 @@ def pull_checkpoint(
                 pool.map(lambda name: _pull_one(checkpoint, target, name, progress), sorted(checkpoint.committed.files))
             )
     except CorruptCheckpoint as error:
-        raise UserError(
-            f"{checkpoint.url}: {error.file} {error.reason}",
-            expected="a checkpoint whose files are as they were written",
-            fix="pull another one; `gpt-run checkpoints verify` tells which are sound",
-        ) from error
+        raise error.as_user_error() from error
     place_file(target / MARKER, checkpoint.store.read_bytes(MARKER))
     return target
 

@@ -13,6 +13,7 @@ from trainer.checkpoint.layout import (
     CHECKPOINTS,
     MARKER,
     Checkpoint,
+    CorruptCheckpoint,
     RunListing,
     parse_committed,
     parse_name,
@@ -96,7 +97,10 @@ def _at(folder: Store) -> Checkpoint:
     if MARKER not in sizes:
         run = folder.parent().parent()
         raise _nothing(run, folder.name, read_checkpoints(run))
-    return Checkpoint(folder, parse_committed(folder.read_bytes(MARKER), folder.url), sizes)
+    try:
+        return Checkpoint(folder, parse_committed(folder.read_bytes(MARKER), folder.url), sizes)
+    except CorruptCheckpoint as error:
+        raise error.as_user_error() from error
 
 
 def _best(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:

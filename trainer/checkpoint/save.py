@@ -120,7 +120,8 @@ class Saver:
         self._ranks = Ranks(group)
         self._streams = streams
         self._keep = keep or KeepConfig()
-        self._local = LocalCopies(Path(local), attempt.run.name) if local is not None else None
+        copies = LocalCopies(Path(local), attempt.run.name) if local is not None else None
+        self._local = copies if copies is not None and copies.writable() else None
         self._results: list[SaveResult] = []
         self._pending: Future[SaveResult] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if asynchronous else None

@@ -287,7 +287,7 @@ def open_store(url: str, *, retry_seconds: float = 30.0) -> Store:
         raise UserError(
             f"{shown}: unknown kind of store ({one_line(error)})",
             expected=f"a folder, or a URL that begins with {known}",
-            fix="correct checkpoint.store",
+            fix="correct the URL (checkpoint.store in a run file)",
         ) from error
     if scheme == "file":
         root = Path(root).resolve().as_posix()

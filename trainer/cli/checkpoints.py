@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,9 +65,10 @@ def verify(
     """Read every file back and compare its size and sha256 with the marker; exits 1 if one differs."""
     from trainer.checkpoint.manage import verify_checkpoint
     from trainer.checkpoint.references import resolve_url
+    from trainer.data.progress import progress
 
     found = resolve_url(checkpoint)
-    with _progress("verify", found.committed.bytes) as advance:
+    with progress("verify", found.committed.bytes) as advance:
         result = verify_checkpoint(found, streams=streams, progress=advance)
     if as_json:
         typer.echo(result.model_dump_json(indent=2))
@@ -91,9 +90,10 @@ def pull(
     """Copy a checkpoint to this machine, verified. An interrupted pull goes on where it stopped."""
     from trainer.checkpoint.manage import pull_checkpoint
     from trainer.checkpoint.references import resolve_url
+    from trainer.data.progress import progress
 
     found = resolve_url(checkpoint)
-    with _progress("pull", found.committed.bytes) as advance:
+    with progress("pull", found.committed.bytes) as advance:
         target = pull_checkpoint(found, output, streams=streams, progress=advance)
     typer.echo(json.dumps({"name": found.name, "url": found.url, "folder": str(target)}) if as_json else str(target))
 
@@ -169,16 +169,3 @@ def _print_table(rows: list[CheckpointRow]) -> None:
     for line in cells:
         table.add_row(*line)
     console.print(table)
-
-
-@contextmanager
-def _progress(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere: the result is one line."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=total_bytes)
-        yield lambda count: progress.advance(task, count)

@@ -15,12 +15,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 @app.command(epilog="Example: gpt-run data prepare python-library --output data/python-library")
 def prepare(
-    pipeline: Annotated[str, typer.Argument(help="Pipeline file (YAML), or the name of one that comes along.")],
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="Pipeline file (YAML), or the name of one that comes along.")
+    ],
     output: Annotated[Path | None, typer.Option(help="Folder to write instead of the pipeline's own.")] = None,
-    replace: Annotated[bool, typer.Option(help="Replace a data set that was made from other inputs.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a data set that was made from other inputs.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn text into shards of tokens; does nothing where the output is complete and the inputs are unchanged."""
+    """Turn text into shards of tokens; does nothing where the output is complete and the inputs are unchanged.
+
+    Goes on where an interrupted preparation stopped; waits for another one that writes the same folder.
+    """
     from trainer.data.prepare import load_pipeline
     from trainer.data.prepare import prepare as run
 
@@ -38,8 +45,8 @@ def prepare(
 
 @app.command(epilog="Example: gpt-run data inspect data/python-library --verify")
 def inspect(
-    path: Annotated[str, typer.Argument(help="Data set: a folder, a token file or a URL.")],
-    verify: Annotated[bool, typer.Option(help="Read every shard and compare its hash.")] = False,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Data set: a folder, a token file or a URL.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Read every shard and compare its hash.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what a data set holds, with a piece of its text where the tokenizer lies beside it."""

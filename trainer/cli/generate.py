@@ -18,7 +18,7 @@ def generate(
     top_k: Annotated[int, typer.Option(min=0, help="Draw from the K most likely tokens only; 0 for all.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 1,
     tokenizer: Annotated[str | None, typer.Option(help="tokenizer.json; by default the training data's own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print {prompt, text, tokens, checkpoint}.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print {prompt, text, model}.")] = False,
 ) -> None:
     """Generate text.
 

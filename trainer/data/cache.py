@@ -2,8 +2,9 @@
 
 A file is downloaded to a temporary name, checked (hash where one is known, else size), synced and renamed; so a name
 that exists is whole. A lock file per entry lets one process download while the others wait for it; it is a kernel lock
-that dies with its owner. Before a download the least recently used entries are removed until the new one fits. Readers
-keep what they have mapped, also after its name is gone. Used by `trainer.data.dataset` only.
+that dies with its owner. Before a download the least recently used entries are removed until the new one fits; files
+that are not the cache's own are left alone. Readers keep what they have mapped, also after its name is gone. Used by
+`trainer.data.dataset` and `trainer.data.formats`.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+from trainer.data.disk import full_disk_named
 from trainer.data.remote import Location
 from trainer.data.shards import file_sha256
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# An entry is named HASH-NAME, and HASH-NAME.BYTES.part while it is written.
+_OWN_NAME = re.compile(r"[0-9a-f]{64}-.*")
+_OWN_PART = re.compile(r"[0-9a-f]{64}-.*\.(?P<bytes>\d+)\.part")
 
 
 class ShardCache:
@@ -44,9 +51,9 @@ class ShardCache:
         The caller maps the file at once: another process may remove its name to make room. A copy whose hash or size is
         wrong is deleted and fetched once more; the second failure is a UserError that names both values.
         """
-        key = sha256 or hashlib.sha256(f"{source.url}\n{source.version()}".encode()).hexdigest()
+        key = sha256 or hashlib.sha256(f"{source.url}\n{_version(source)}".encode()).hexdigest()
         entry = self.folder / f"{key}-{source.name}"
-        with self._lock(entry.name):
+        with self._full_disk_named(source.url, size), self._lock(entry.name):
             # Other processes may remove the entry at any moment; then it is as if it had not been there.
             with suppress(FileNotFoundError):
                 found = self._fault(entry, size, sha256)
@@ -60,36 +67,34 @@ class ShardCache:
             return entry
 
     def derive(self, key: str, size: int, write: Callable[[Path], None]) -> Path:
-        """Path of a file that `write` makes out of another one, such as an unpacked archive member."""
+        """Path of a file that `write` makes out of another one, such as an unpacked archive member.
+
+        `key` is HASH-NAME with a hex sha256 that names the content.
+        """
         entry = self.folder / key
-        with self._lock(key):
+        with self._full_disk_named(key, size), self._lock(key):
             with suppress(FileNotFoundError):
                 os.utime(entry)
                 return entry
-            part = self._reserve(entry, size)
-            write(part)
-            _sync(part)
-            part.replace(entry)
+            with self._reserve(entry, size) as part:
+                write(part)
+                _sync(part)
+                part.replace(entry)
             return entry
 
     def _download(self, source: Location, entry: Path, size: int, sha256: str | None) -> None:
         for last in (False, True):
-            part = self._reserve(entry, size)
-            try:
-                source.download(part)
-            except FileNotFoundError as error:
-                raise UserError(
-                    f"{source.url} is gone",
-                    expected="a data set that stays in place while a run reads it",
-                    fix="put the file back, or prepare the data set again",
-                ) from error
-            found = self._fault(part, size, sha256)
-            if found is None:
-                _sync(part)
-                part.replace(entry)
-                self._checked.add(entry)
-                return
-            part.unlink()
+            with self._reserve(entry, size) as part:
+                try:
+                    source.download(part)
+                except FileNotFoundError as error:
+                    raise file_is_gone(source) from error
+                found = self._fault(part, size, sha256)
+                if found is None:
+                    _sync(part)
+                    part.replace(entry)
+                    self._checked.add(entry)
+                    return
             if last:
                 raise UserError(
                     f"shard {source.url} is damaged, twice: {found}",
@@ -108,8 +113,9 @@ class ShardCache:
         digest = file_sha256(path)
         return None if digest == sha256 else f"found sha256 {digest}, expected {sha256}"
 
-    def _reserve(self, entry: Path, size: int) -> Path:
-        """Make room for `entry` and claim it with a temporary file, whose name counts as `size` bytes from now on."""
+    @contextmanager
+    def _reserve(self, entry: Path, size: int) -> Iterator[Path]:
+        """Make room for `entry` and claim it with a temporary file, whose name counts as `size` bytes until the end."""
         if size > self.max_bytes:
             raise UserError(
                 f"{entry.name} has {size} bytes, data.cache.max_bytes is {self.max_bytes}",
@@ -119,18 +125,28 @@ class ShardCache:
         # One name per entry, written under its lock: what a killed process left is overwritten, not piled up.
         part = entry.with_name(f"{entry.name}.{size}.part")
         with self._lock("evict"):
-            files = [path for path in self.folder.iterdir() if path.is_file() and path != part]
-            stats = [(path, stat) for path in files if (stat := _stat(path)) is not None]
+            own = [path for path in self.folder.iterdir() if _OWN_NAME.fullmatch(path.name) and path != part]
+            stats = [(path, stat) for path in own if (stat := _stat(path)) is not None]
             total = sum(_claimed_bytes(path, stat) for path, stat in stats)
             for path, stat in sorted(stats, key=lambda item: item[1].st_mtime_ns):
                 if total + size <= self.max_bytes:
                     break
-                if path.suffix == ".part" and self._is_locked(_entry_name(path)):
+                if _OWN_PART.fullmatch(path.name) and self._is_locked(_entry_name(path)):
                     continue  # Somebody is downloading it: the bound may be passed by what is under way.
                 self._remove(path)
                 total -= _claimed_bytes(path, stat)
             part.touch()
-        return part
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _full_disk_named(self, what: str, size: int) -> AbstractContextManager[None]:
+        return full_disk_named(
+            self.folder,
+            needs=f"{what}, {size} bytes (data.cache.max_bytes is {self.max_bytes})",
+            fix="free space there, set data.cache.path to a folder on a larger disk or lower data.cache.max_bytes",
+        )
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
@@ -151,8 +167,25 @@ class ShardCache:
             return False
 
 
+def file_is_gone(source: Location) -> UserError:
+    """The error for a file that was there when its data set was opened."""
+    return UserError(
+        f"{source.url} is gone",
+        expected="a data set that stays in place while a run reads it",
+        fix="put the file back, or prepare the data set again",
+    )
+
+
+def _version(source: Location) -> str:
+    try:
+        return source.version()
+    except FileNotFoundError as error:
+        raise file_is_gone(source) from error
+
+
 def _claimed_bytes(path: Path, stat: os.stat_result) -> int:
-    return int(path.name.split(".")[-2]) if path.suffix == ".part" else stat.st_size
+    unfinished = _OWN_PART.fullmatch(path.name)
+    return int(unfinished["bytes"]) if unfinished else stat.st_size
 
 
 def _entry_name(part: Path) -> str:

@@ -26,7 +26,9 @@ def library_files() -> list[tuple[str, Path]]:
     names = []
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if name not in LEFT_OUT]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(SUFFIXES)]
+        # Distributions link files into /etc; a trimmed image may lack what a link points at.
+        paths = [Path(folder) / name for name in files if name.endswith(SUFFIXES)]
+        names += [path.relative_to(root).as_posix() for path in paths if path.is_file()]
     return [(name, root / name) for name in sorted(names, key=_place)]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from trainer.data.cache import ShardCache
+from trainer.data.cache import ShardCache, file_is_gone
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
 from trainer.data.remote import Location, locate
@@ -33,6 +35,9 @@ __all__ = ["TokenSplit", "open_tokens", "open_training", "open_validation", "spl
 
 # Raw files carry no hash: their fingerprint takes this much from the start, the middle and the end of each.
 FINGERPRINT_SAMPLE_BYTES = 1 << 16
+# llm.c, nanoGPT and build-nanogpt all put "val" into the names of their validation files: as a word of its own, which
+# it is not in `retrieval_000.bin`.
+VALIDATION_NAME = re.compile(r"(?<![a-z])val(id|idation)?(?![a-z])", re.IGNORECASE)
 
 
 def open_training(config: DataConfig, sequence_length: int) -> list[TokenSplit]:
@@ -145,7 +150,7 @@ def _open_prepared(
     tokenizer_file = location.join(TOKENIZER_FILE)
     record = info.tokenizer
     return TokenSplit(
-        source.path,
+        f"{source.path} ({split})",
         shards,
         fingerprint=info.fingerprint,
         sequence_length=sequence_length,
@@ -191,27 +196,34 @@ def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, i
 
 def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
-        if location.local is not None:
-            mapped = open_arrow_shard(location.local)
-        else:
-            mapped = _map_cached(cache.get(), location, size, shard.sha256)
+        mapped = _map_file(lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard)
         if mapped.num_tokens != shard.tokens:
             raise UserError(
                 f"shard {location.url} holds {mapped.num_tokens} tokens",
                 expected=f"{shard.tokens} tokens, as {DATASET_FILE} says",
-                fix="copy or prepare the data set again",
+                fix="copy the shard again, or delete it and prepare the data set again",
             )
         return mapped
 
     return map_shard
 
 
-def _map_cached(cache: ShardCache, location: Location, size: int, sha256: str) -> MappedShard:
+def _local_copy(location: Location, cache: _LazyCache, size: int, sha256: str | None = None) -> Path:
+    """The file itself where it is local, else its copy in the cache."""
+    if location.local is None:
+        return cache.get().fetch(location, size=size, sha256=sha256)
+    if not location.local.is_file():
+        raise file_is_gone(location)
+    return location.local
+
+
+def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard]) -> MappedShard:
+    """Map what `find` gives; again where another process made room in the cache between the two."""
     while True:
+        path = find()
         try:
-            return open_arrow_shard(cache.fetch(location, size=size, sha256=sha256))
+            return map_path(path)
         except FileNotFoundError:
-            # Another process made room with it between the fetch and the mapping.
             continue
 
 
@@ -231,7 +243,7 @@ def _open_raw(source: Source, location: Location, split: str, sequence_length: i
         identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
         shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
     return TokenSplit(
-        source.path,
+        f"{source.path} ({split})",
         shards,
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         sequence_length=sequence_length,
@@ -241,13 +253,9 @@ def _open_raw(source: Source, location: Location, split: str, sequence_length: i
 
 def _raw_opener(location: Location, raw: RawFile, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
-        if location.local is not None:
-            return open_raw_shard(location.local, raw, cache.get())
-        while True:
-            try:
-                return open_raw_shard(cache.get().fetch(location, size=raw.size), raw, cache.get())
-            except FileNotFoundError:
-                continue
+        return _map_file(
+            lambda: _local_copy(location, cache, raw.size), lambda path: open_raw_shard(path, raw, cache.get)
+        )
 
     return map_shard
 
@@ -277,8 +285,7 @@ def _raw_files(source: Source, location: Location) -> list[Location]:
 
 
 def _of_split(files: Sequence[Location], split: str) -> list[Location]:
-    # llm.c, nanoGPT and build-nanogpt all put "val" into the names of their validation files.
-    return [file for file in files if ("val" in file.name) == (split == "validation")]
+    return [file for file in files if bool(VALIDATION_NAME.search(file.name)) == (split == "validation")]
 
 
 def _sampled_sha256(location: Location, size: int) -> str:

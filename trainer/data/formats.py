@@ -11,10 +11,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -64,7 +68,7 @@ def inspect_file(location: Location) -> RawFile:
         raise FileNotFoundError(location.url)
     size = int(info["size"])
     if size == 0:
-        raise _refuse(location, "is empty", "a file with tokens")
+        raise _refuse(location.url, "is empty", "a file with tokens")
     suffix = Path(location.name).suffix
     members: tuple[Member, ...]
     if suffix == ".bin":
@@ -77,38 +81,40 @@ def inspect_file(location: Location) -> RawFile:
     return RawFile(size, members)
 
 
-def open_raw_shard(path: Path, raw: RawFile, cache: ShardCache) -> MappedShard:
-    """Map the tokens of a local file; compressed archive members are unpacked into the cache first."""
-    return MappedShard([_map_member(path, member, cache) for member in raw.members])
+def open_raw_shard(path: Path, raw: RawFile, cache: Callable[[], ShardCache]) -> MappedShard:
+    """Map the tokens of a local file; compressed archive members, and only these, are unpacked into the cache first.
+
+    Raises FileNotFoundError where another process took a cached copy away; it may be asked for again.
+    """
+    # Opened once for all members: making room for the first may cost the file its name, when it is a cached copy.
+    with path.open("rb") as file:
+        return MappedShard([_map_member(path, file, member, cache) for member in raw.members])
 
 
 def _bin_member(location: Location, size: int) -> Member:
     if location.local is not None and location.local.with_suffix(".idx").exists():
-        raise _refuse(location, "lies beside a .idx file, as Megatron writes them", "nanoGPT's or llm.c's .bin")
+        raise _refuse(location.url, "lies beside a .idx file, as Megatron writes them", "nanoGPT's or llm.c's .bin")
     head = np.frombuffer(location.read(0, min(size, LLMC_HEADER_BYTES)).ljust(LLMC_HEADER_BYTES, b"\xff"), dtype="<i4")
     magic, version, count = (int(value) for value in head[:3])
     dtype = LLMC_KINDS.get((magic, version))
     if dtype is not None:
         needed = LLMC_HEADER_BYTES + count * dtype.itemsize
         if size != needed:
-            raise _refuse(location, f"has {size} bytes", f"{needed} bytes: its header says {count} {dtype} tokens")
+            raise _refuse(location.url, f"has {size} bytes", f"{needed} bytes: its header says {count} {dtype} tokens")
         return Member(location.name, LLMC_HEADER_BYTES, dtype, count)
     if 20240000 <= magic < 20300000 and not head[3:].any():
         known = ", ".join(f"{m} version {v}" for m, v in LLMC_KINDS)
-        raise _refuse(location, f"has an llm.c header with magic {magic} version {version}", f"magic {known}")
+        raise _refuse(location.url, f"has an llm.c header with magic {magic} version {version}", f"magic {known}")
     if size % 2:
-        raise _refuse(location, f"has {size} bytes, an odd number", "uint16 tokens, or an llm.c header")
+        raise _refuse(location.url, f"has {size} bytes, an odd number", "uint16 tokens, or an llm.c header")
     return Member(location.name, 0, np.dtype("<u2"), size // 2)
 
 
 def _archive_members(location: Location) -> tuple[Member, ...]:
-    try:
-        with location.open() as file, zipfile.ZipFile(file) as archive:
-            return tuple(
-                _zip_member(archive, entry, location) for entry in sorted(archive.infolist(), key=lambda e: e.filename)
-            )
-    except zipfile.BadZipFile as error:
-        raise _refuse(location, f"is not a whole archive: {error}", "a .npz file") from error
+    with _damage_named(location.url), location.open() as file, zipfile.ZipFile(file) as archive:
+        return tuple(
+            _zip_member(archive, entry, location) for entry in sorted(archive.infolist(), key=lambda e: e.filename)
+        )
 
 
 def _zip_member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, location: Location) -> Member:
@@ -135,7 +141,7 @@ def _array_member(file: Any, location: Location, name: str, size: int) -> Member
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
     except ValueError as error:
-        raise _refuse(location, f"has no NumPy header: {error}", "a .npy array of integers") from error
+        raise _refuse(location.url, f"has no NumPy header: {error}", "a .npy array of integers") from error
     if dtype.kind not in "iu" or len(shape) != 1:
         raise UserError(
             f"{where} is an array of {dtype}, shape {tuple(shape)}",
@@ -145,34 +151,48 @@ def _array_member(file: Any, location: Location, name: str, size: int) -> Member
     offset = file.tell()
     if size != offset + shape[0] * dtype.itemsize:
         raise _refuse(
-            location, f"has {size} bytes", f"{offset + shape[0] * dtype.itemsize}: its header says {shape[0]} {dtype}"
+            location.url,
+            f"has {size} bytes",
+            f"{offset + shape[0] * dtype.itemsize}: its header says {shape[0]} {dtype}",
         )
     return Member(name or location.name, offset, dtype, int(shape[0]))
 
 
-def _map_member(path: Path, member: Member, cache: ShardCache) -> Tokens:
+def _map_member(path: Path, file: BinaryIO, member: Member, cache: Callable[[], ShardCache]) -> Tokens:
     if member.tokens == 0:
         return np.empty(0, dtype=member.dtype)
     if member.offset is not None:
-        return np.memmap(path, dtype=member.dtype, mode="r", offset=member.offset, shape=(member.tokens,))
-    stat = path.stat()
+        return np.memmap(file, dtype=member.dtype, mode="r", offset=member.offset, shape=(member.tokens,))
+    stat = os.fstat(file.fileno())
     # A cached copy's name says which version it is, and its time only when it was used.
-    changed = 0 if path.parent == cache.folder else stat.st_mtime_ns
+    changed = 0 if path.parent == cache().folder else stat.st_mtime_ns
     identity = f"{path.resolve()}/{stat.st_size}/{changed}/{member.name}"
     key = f"{hashlib.sha256(identity.encode()).hexdigest()}-{path.stem}.npy"
     size = member.tokens * member.dtype.itemsize + LLMC_HEADER_BYTES
 
     def unpack(target: Path) -> None:
-        with zipfile.ZipFile(path) as archive, archive.open(member.name) as source, target.open("wb") as out:
+        with (
+            _damage_named(f"{path}[{member.name}]"),
+            zipfile.ZipFile(file) as archive,
+            archive.open(member.name) as source,
+            target.open("wb") as out,
+        ):
             while block := source.read(1 << 22):
                 out.write(block)
 
-    unpacked = cache.derive(key, size, unpack)
+    unpacked = cache().derive(key, size, unpack)
     mapped: Tokens = np.load(unpacked, mmap_mode="r")
     return mapped
 
 
-def _refuse(location: Location, found: str, expected: str) -> UserError:
-    return UserError(
-        f"{location.url} {found}", expected=expected, fix="copy or write the file again, or take it out of the folder"
-    )
+@contextmanager
+def _damage_named(where: str) -> Iterator[None]:
+    """Turn what zipfile raises for a damaged, encrypted or unknown archive into a UserError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise _refuse(where, f"is not a whole archive: {error}", "a .npz file as NumPy writes it") from error
+
+
+def _refuse(where: str, found: str, expected: str) -> UserError:
+    return UserError(f"{where} {found}", expected=expected, fix="copy or write the file again, or leave it out")

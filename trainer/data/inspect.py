@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,11 +109,9 @@ def _sample(split: TokenSplit) -> str:
     rows = np.empty((len(ids), 2), dtype=np.int64)
     split.read(ids, rows)
     tokens = rows[:, 0].tolist()
-    path = split.tokenizer.path if split.tokenizer else None
-    local = locate(path).local if path else None
-    if local is None:
+    if split.tokenizer is None or split.tokenizer.path is None:
         return " ".join(str(token) for token in tokens)
-    return str(load_tokenizer(Path(local)).decode(tokens, skip_special_tokens=False))
+    return str(load_tokenizer(split.tokenizer.path).decode(tokens, skip_special_tokens=False))
 
 
 def _verify(path: str, info: DatasetInfo | None) -> int:
@@ -141,6 +138,6 @@ def _verify(path: str, info: DatasetInfo | None) -> int:
             raise UserError(
                 f"shard {location.url} has sha256 {found}",
                 expected=f"sha256 {shard.sha256}, as {DATASET_FILE} says",
-                fix="copy the shard again, or prepare the data set again",
+                fix="copy the shard again, or delete it and prepare the data set again",
             )
     return len(shards)

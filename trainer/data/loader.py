@@ -86,13 +86,13 @@ class BatchLoader:
         return self
 
     def __next__(self) -> Batch:
-        """The next step's batch. Raises what its assembly raised."""
+        """The next step's batch. Raises what its assembly raised, and again when asked again: no step is skipped."""
         if self._pool is None:
+            batch = self._load(self._next_step)
             self._next_step += 1
-            return self._load(self._next_step - 1)
+            return batch
         while len(self._ready) < self._prefetch:
             self._submit(self._pool)
-        # A failed step stays at the head: asking again must not skip it.
         batch = self._ready[0].result()
         self._ready.popleft()
         self._submit(self._pool)
@@ -100,6 +100,9 @@ class BatchLoader:
 
     def close(self) -> None:
         """Drop what was read ahead and wait for the threads; the splits stay open."""
+        for split in self._splits:
+            # Else the interpreter's exit waits until all shards of the next group are downloaded.
+            split.prefetch(())
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._ready.clear()

@@ -1,8 +1,8 @@
 """One view of local folders and object stores: locate, list, read, download; with the errors a user can act on.
 
-Used by `dataset`, `formats` and `cache`. What cannot get better by waiting (access refused, a driver that is not
-installed) becomes a UserError at once; what may heal is tried again with growing pauses for RETRY_SECONDS, then raised
-as it is, so that the run ends with a failure that may be tried again.
+Used by `dataset`, `formats`, `cache` and `tokenizer`. What the user has to mend (access refused, a driver that is not
+installed) becomes a UserError at once; what may heal by itself is retried with growing pauses for RETRY_SECONDS, then
+raised as it is, so that the run ends with a failure that may be tried again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning
 
 RETRY_SECONDS = 120.0
 RETRY_ATTEMPTS = 10
+
 Result = TypeVar("Result")
 
 
@@ -91,12 +92,12 @@ class Location:
         except Exception as error:
             meaning = meaning_of(error)
             if meaning is Meaning.MISSING:
-                raise FileNotFoundError(self.url) from error
+                raise FileNotFoundError(clean_url(self.url)) from error
             if meaning is Meaning.REFUSED:
                 raise UserError(
                     f"access to {clean_url(self.url)} is refused ({one_line(error)})",
                     expected="a location that these credentials may list and read",
-                    fix="check the bucket's name and the credentials in this process's environment",
+                    fix="check the bucket's name and this process's credentials, or the file's owner and mode",
                 ) from error
             raise
 
@@ -110,11 +111,13 @@ def locate(url: str) -> Location:
         extra = EXTRAS.get(scheme)
         package = f"gpt-run[{extra}]" if extra else f"the fsspec driver for {scheme}://"
         raise UserError(
-            f"{url}: {error}", expected=f"an installed driver for {scheme}://", fix=f"pip install '{package}'"
+            f"{clean_url(url)}: {error}",
+            expected=f"an installed driver for {scheme}://",
+            fix=f"pip install '{package}'",
         ) from error
     except ValueError as error:
         raise UserError(
-            f"{url}: {error}",
+            f"{clean_url(url)}: {error}",
             expected="a local path or a URL such as s3://bucket/folder, gs://bucket/folder, abfs://container/folder",
             fix="correct the scheme of the path",
         ) from error

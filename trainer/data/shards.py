@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -160,7 +161,10 @@ def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
 
 
 class ShardWriter:
-    """Writes the shards of one split; holds at most one record batch in memory. Use it as a context manager."""
+    """Writes the shards of one split; holds at most one record batch in memory. Use it as a context manager.
+
+    A shard takes its name when it is whole. Leaving the context after an error drops the one under way.
+    """
 
     def __init__(
         self,
@@ -170,13 +174,17 @@ class ShardWriter:
         dtype: Literal["uint16", "uint32"],
         shard_tokens: int,
         batch_tokens: int = 1 << 22,
+        after: Sequence[ShardInfo] = (),
     ) -> None:
-        """A shard ends with the document that reaches `shard_tokens`; documents are never cut."""
+        """A shard ends with the document that reaches `shard_tokens`; documents are never cut.
+
+        `after` are the split's first shards, which an interrupted writer has finished: this one goes on behind them.
+        """
         self._folder, self._split = folder, split
         self._dtype = np.dtype(dtype)
         self._schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self._dtype)))])
         self._shard_tokens, self._batch_tokens = shard_tokens, batch_tokens
-        self._done: list[ShardInfo] = []
+        self._done = list(after)
         self._pending: list[Tokens] = []
         self._pending_tokens = 0
         self._writer: Any = None
@@ -196,11 +204,16 @@ class ShardWriter:
         elif self._pending_tokens >= self._batch_tokens:
             self._write_batch()
 
+    @property
+    def finished(self) -> tuple[ShardInfo, ...]:
+        """The shards that are whole by now, in order."""
+        return tuple(self._done)
+
     def close(self) -> tuple[ShardInfo, ...]:
         """Finish the last shard; returns all shards in order."""
         if self._documents:
             self._finish_shard()
-        return tuple(self._done)
+        return self.finished
 
     def __enter__(self) -> Self:
         return self
@@ -209,8 +222,9 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._file is not None:
-            self._writer.close()
-            self._file.close()
+            # On a full disk closing fails too, and must neither hide the first error nor keep the file.
+            with suppress(OSError):
+                self._file.close()
             self._temporary.unlink(missing_ok=True)
 
     @property
@@ -275,24 +289,36 @@ class MappedShard:
 
 
 def open_arrow_shard(path: Path) -> MappedShard:
-    """Map an Arrow shard. Raises UserError where the file is no Arrow file or lacks the column."""
+    """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        columns = [reader.get_batch(i).column("tokens") for i in range(reader.num_record_batches)]
+        columns = _token_columns(path)
         kinds = {str(column.type.value_type) for column in columns}
-    except (pa.ArrowException, KeyError, AttributeError) as error:
+        values = [column.flatten() for column in columns]
+        if not kinds - {"uint16", "uint32"}:
+            return MappedShard([value.to_numpy(zero_copy_only=True) for value in values])
+    except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
+        # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise UserError(
             f"{path} cannot be read as a shard: {str(error).splitlines()[0]}",
             expected="an Arrow IPC file with the column `tokens` (list of uint16 or uint32)",
-            fix="copy the file again from where it was prepared, or prepare the data set again",
+            fix="copy the file again from where it was prepared, or delete it and prepare the data set again",
         ) from error
-    if kinds - {"uint16", "uint32"}:
-        raise UserError(
-            f"{path} holds tokens of type {', '.join(sorted(kinds))}",
-            expected="a list of uint16 or uint32",
-            fix="prepare the data set again",
-        )
-    return MappedShard([column.flatten().to_numpy(zero_copy_only=True) for column in columns])
+    raise UserError(
+        f"{path} holds tokens of type {', '.join(sorted(kinds))}",
+        expected="a list of uint16 or uint32",
+        fix="prepare the data set again",
+    )
+
+
+def _token_columns(path: Path) -> list[Any]:
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    columns = [reader.get_batch(i).column("tokens") for i in range(reader.num_record_batches)]
+    for column in columns:
+        # Arrow itself trusts lengths and offsets, and would read outside of the mapping.
+        column.validate()
+    return columns
 
 
 def file_sha256(path: Path) -> str:

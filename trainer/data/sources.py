@@ -89,6 +89,8 @@ class TextFiles(Settings):
         if path.is_dir():
             below = ((name, name.relative_to(path)) for name in path.rglob("*") if name.is_file())
             found = [name for name, part in below if not any(piece.startswith(".") for piece in part.parts)]
+        elif path.is_file():
+            found = [path]  # its name may hold what a pattern would read as a wildcard
         else:
             root = Path(path.anchor)
             found = [name for name in root.glob(str(path.relative_to(root))) if name.is_file()]

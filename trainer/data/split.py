@@ -64,7 +64,7 @@ class TokenSplit:
         tokenizer: TokenizerInfo | None = None,
         text_bytes: int | None = None,
     ) -> None:
-        """`name` is the path the user gave; raises UserError where the shards hold less than one sample.
+        """`name` is what messages call the split; raises UserError where the shards hold less than one sample.
 
         `remote_bytes` is None for local shards, and for remote ones how many bytes of them may stay mapped at once.
         """

@@ -1,7 +1,7 @@
 """Byte-level BPE over the `tokenizers` library: train, load, name.
 
-Used by preparation, generation and export. A tokenizer is one file, tokenizer.json; its fingerprint is stored in
-dataset.json and in checkpoints, so that weights never meet ids of another vocabulary.
+Used by preparation, inspection, generation and export. A tokenizer is one file, tokenizer.json, local or remote; its
+fingerprint is stored in dataset.json and in checkpoints, so that weights never meet ids of another vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from trainer.data.remote import locate
 from trainer.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -36,15 +37,21 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load a tokenizer.json. Raises UserError where the file is missing or is none."""
+    """Load a tokenizer.json from a path or URL. Raises UserError where the file is missing or is none.
+
+    Padding and truncation that the file may carry are switched off: a document is encoded as it is, and whole.
+    """
     try:
-        return Tokenizer.from_file(str(path))
+        content = locate(str(path)).read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise _no_tokenizer(path, error) from error
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
     except Exception as error:  # `tokenizers` raises bare Exception
-        raise UserError(
-            f"{path} is not a tokenizer: {error}",
-            expected="a tokenizer.json of the `tokenizers` library",
-            fix="check the path, or save the tokenizer again",
-        ) from error
+        raise _no_tokenizer(path, error) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def end_of_text_id(tokenizer: Tokenizer) -> int:
@@ -69,3 +76,11 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
     """Hex sha256 of the tokenizer's canonical JSON: independent of white space and of the order of keys."""
     canonical = json.dumps(json.loads(tokenizer.to_str()), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _no_tokenizer(path: str | Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path} is not a tokenizer: {error}",
+        expected="a tokenizer.json of the `tokenizers` library",
+        fix="check the path, or save the tokenizer again",
+    )

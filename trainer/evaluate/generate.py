@@ -42,6 +42,13 @@ def generate_text(pretrained: Pretrained, prompt: str, sampling: Sampling) -> It
         if pretrained.eos_id is None:
             raise UserError("the prompt is empty", expected="some text to go on from", fix='add --prompt "..."')
         ids = [pretrained.eos_id]  # documents follow an end-of-text token in training
+    if max(ids) >= pretrained.config.vocab_size:
+        raise UserError(
+            f"the tokenizer gives id {max(ids)} for the prompt, the vocabulary of {pretrained.url} has "
+            f"{pretrained.config.vocab_size} ids",
+            expected="the tokenizer that the model was trained with",
+            fix="name it with --tokenizer FILE",
+        )
     produced: list[int] = []
     shown = ""
     for token in generate_ids(pretrained.model, ids, sampling, context=pretrained.config.context):

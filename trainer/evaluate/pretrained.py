@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import torch
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
@@ -23,6 +22,7 @@ from trainer.checkpoint.load import load_model_tensors
 from trainer.checkpoint.references import resolve_url
 from trainer.data.config import DataConfig
 from trainer.data.dataset import open_training
+from trainer.data.remote import locate
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer
 from trainer.errors import UserError
 from trainer.model.config import ModelConfig
@@ -66,10 +66,11 @@ def load_pretrained(reference: str, *, tokenizer_file: str | None = None) -> Pre
 
 
 def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weights:
-    """Weights at `reference`: a folder with config.json (Hugging Face), `<store>/<run>`, or a checkpoint's URL."""
-    given = Path(tokenizer_file) if tokenizer_file else None
-    if given and not given.is_file():
-        raise UserError(f"--tokenizer {given}: no such file", expected="a tokenizer.json", fix="check the path")
+    """Weights at `reference`: a folder with config.json (Hugging Face), `<store>/<run>`, or a checkpoint's URL.
+
+    `tokenizer_file` is a path or URL; by default the tokenizer is the model folder's own or the training data's.
+    """
+    given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
     folder = Path(reference)
     if (folder / "config.json").is_file():
         config, tensors = import_hf(folder)
@@ -80,31 +81,42 @@ def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weight
     raw = parse_yaml(checkpoint.store.read_bytes(CONFIG).decode(), source=checkpoint.store.url_of(CONFIG))
     assert isinstance(raw, dict)
     config = TypeAdapter(ModelConfig).validate_python(raw["model"])
-    file, eos_id = (given, None) if given else _training_tokenizer(raw)
-    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id or _eos_id(file))
+    file, eos_id = (given, None) if given else training_tokenizer(raw)
+    if eos_id is None:
+        eos_id = _eos_id(file)
+    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id)
 
 
-def _training_tokenizer(raw: dict[str, Any]) -> tuple[Path | None, int | None]:
-    """The tokenizer beside the first training set, if that set is here and has one."""
+def _given_tokenizer(path: str) -> Path:
+    found = locate(path).info()
+    if found is None or found["type"] != "file":
+        raise UserError(f"--tokenizer {path}: no such file", expected="a tokenizer.json", fix="check the path")
+    return _local_file(path)
+
+
+def training_tokenizer(raw: dict[str, Any]) -> tuple[Path | None, int | None]:
+    """The tokenizer beside the first training set, and its EOS id, as far as that set is here and has them."""
     data = DataConfig.model_validate(raw["data"])
+    first = data.model_copy(update={"train": data.train[:1]})
     try:
-        split = open_training(data, raw["sequence_length"])[0]
+        (split,) = open_training(first, raw["sequence_length"])
     except UserError:
         return None, None  # the data is elsewhere: the caller may name a tokenizer
-    if split.tokenizer is None or split.tokenizer.path is None:
+    if split.tokenizer is None:
         return None, None
-    return _local_file(split.tokenizer.path), split.tokenizer.eos_id
+    file = _local_file(split.tokenizer.path) if split.tokenizer.path is not None else None
+    return file, split.tokenizer.eos_id
 
 
 def _local_file(path: str) -> Path:
     """The file itself, or a copy of a remote one that lives as long as this process."""
-    if "://" not in path:
-        return Path(path)
+    location = locate(path)
+    if location.local is not None:
+        return location.local
     folder = tempfile.mkdtemp(prefix="gpt-run-tokenizer-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = Path(folder, "tokenizer.json")
-    with fsspec.open(path, "rb") as stream:
-        copy.write_bytes(stream.read())
+    location.download(copy)
     return copy
 
 

@@ -5,6 +5,8 @@ Called by rank 0's worker; a pure function of what it is given.
 
 from __future__ import annotations
 
+import shlex
+
 from trainer.metrics.console import human_number, human_seconds
 
 
@@ -38,6 +40,7 @@ def closing_summary(
     if reason == "preempted":
         lines.append(f"go on:      {command}")
     else:
-        lines.append(f'try it:     gpt-run generate {run_url} --prompt "..."')
-        lines.append(f"export it:  gpt-run checkpoints export {run_url} --format hf --output FOLDER")
+        run = shlex.quote(run_url)
+        lines.append(f'try it:     gpt-run generate {run} --prompt "..."')
+        lines.append(f"export it:  gpt-run checkpoints export {run} --format hf --output FOLDER")
     return "\n".join(lines)

@@ -72,7 +72,7 @@ def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise UserError(f"no {config_file}", expected="a Hugging Face model folder", fix="check the folder's path")
-    config = from_hf_config(json.loads(config_file.read_text()), config_file)
+    config = from_hf_config(_read_json(config_file), config_file)
     shapes = _shapes(config)
     state = {}
     with ExitStack() as stack:
@@ -172,11 +172,12 @@ def _write_tokenizer(tokenizer_file: Path, eos_id: int | None, config: ModelConf
         raise UserError(
             f"{tokenizer_file}: {error}", expected="a tokenizer.json", fix="name the tokenizer the data was made with"
         ) from error
-    size = tokenizer.get_vocab_size()
-    if size > config.vocab_size:
+    # Not their number: a vocabulary may have holes.
+    ids = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    if ids > config.vocab_size:
         raise UserError(
-            f"{tokenizer_file} has {size} tokens, the model {config.vocab_size}",
-            expected="no more tokens than model.vocab_size",
+            f"{tokenizer_file} has ids up to {ids - 1}, model.vocab_size is {config.vocab_size}",
+            expected="ids below model.vocab_size",
             fix="name the tokenizer the data was made with",
         )
     special = {}
@@ -199,10 +200,20 @@ def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{file}: {error}", expected="whole JSON", fix="fetch the folder again") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds no JSON object", expected="a Hugging Face model folder", fix="fetch it again")
+    return values
+
+
 def _open_weights(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """Stored name -> open safetensors file; tensors are read when asked for."""
     index = folder / _INDEX
-    files = sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [_WEIGHTS]
+    files = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [_WEIGHTS]
     stored: dict[str, Any] = {}
     for file in files:
         try:

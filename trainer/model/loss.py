@@ -54,13 +54,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             hidden_ND, weight_VD, targets_N, chunk_tokens, vocab_size, ctx.needs_input_grad[:2]
         )
         ctx.save_for_backward(*gradients)
+        ctx.dtypes = hidden_ND.dtype, weight_VD.dtype
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        # Scaled in fp32: a factor rounded to bf16 would stretch all gradients of the model alike, and a sum over many
+        # tokens may be too large for fp16 until the factor has made it small.
         grad_hidden_ND, grad_weight_VD = (
-            None if gradient is None else gradient * upstream.to(gradient.dtype) for gradient in ctx.saved_tensors
+            None if gradient is None else (gradient.to(upstream.dtype) * upstream).to(dtype)
+            for gradient, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
         return grad_hidden_ND, grad_weight_VD, None, None, None
 
@@ -73,7 +77,10 @@ def _loss_and_gradients(
     vocab_size: int,
     needs_gradient: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The summed loss and its gradients by hidden state and weight (None where not needed)."""
+    """The summed loss and its gradients by hidden state and weight (None where not needed).
+
+    The gradient by weight is left in the precision it was summed in, which is fp32 where there are several chunks.
+    """
     precise = torch.promote_types(hidden_ND.dtype, torch.float32)
     several = len(hidden_ND) > chunk_tokens
     loss = torch.zeros((), dtype=precise, device=hidden_ND.device)
@@ -104,8 +111,6 @@ def _loss_and_gradients(
             # Sums over chunks are kept in fp32: bf16 would lose small chunks' share (docs/decisions/chunked-loss.md).
             total_dtype = precise if several else weight_VD.dtype
             grad_weight_VD = _add_product(grad_weight_VD, grad_logits_CV.t(), hidden_CD * counted_C1, total_dtype)
-    if grad_weight_VD is not None:
-        grad_weight_VD = grad_weight_VD.to(weight_VD.dtype)
     return loss, grad_hidden_ND, grad_weight_VD
 
 

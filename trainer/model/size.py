@@ -17,12 +17,6 @@ def count_parameters(config: ModelSettings) -> int:
     return parameters
 
 
-def count_padding_parameters(config: ModelSettings) -> int:
-    """Parameters in the rows that pad the vocabulary to `vocab_multiple`: stored and sharded, never used."""
-    tables = 1 if config.tied else 2
-    return tables * (config.padded_vocab_size - config.vocab_size) * config.width
-
-
 def count_parameters_without_positions(config: ModelSettings) -> int:
     """Parameters less learned position embeddings, which no matrix product touches: the N of `flops_per_token`."""
     tables = 1 if config.tied else 2

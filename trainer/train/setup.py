@@ -55,8 +55,11 @@ class Data:
     samples: int
 
 
-def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
-    """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective."""
+def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run | None:
+    """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective.
+
+    None, with a word to the user and nothing claimed, if that checkpoint is of the run's last step or beyond.
+    """
     if world.world_size > config.batch.sequences:
         raise UserError(
             f"{world.world_size} ranks for batch.sequences {config.batch.sequences}",
@@ -78,8 +81,15 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
     if loaded:
         _restore_scaler(context, progress)
         _restore_random(config, world, loaded, progress.step)
-    attempt = _claim(config, world, run_store, loaded, identity)
     console = RunConsole(total_steps=steps, first_step=progress.step, rank=world.rank)
+    if loaded and progress.step >= steps:
+        console.close()
+        console.say(
+            f"run {config.name} is complete: {loaded.checkpoint.url} is of step {progress.step}, the run's length is "
+            f"{steps} steps; raise steps, epochs or tokens to go on"
+        )
+        return None
+    attempt = _claim(config, world, run_store, loaded, identity)
     _introduce(console, config, world, attempt, loaded, steps)
     return Run(
         config=config,
@@ -116,8 +126,9 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run:
 def open_data(config: RunConfig) -> Data:
     """Open training and validation sets; UserError where they do not fit the run."""
     train = open_training(config.data, config.sequence_length)
-    validation = open_validation(config.data, config.sequence_length)
-    if not validation and (config.evaluate.every_steps or config.task == "evaluate"):
+    evaluates = config.evaluate.every_steps > 0 or config.task == "evaluate"
+    validation = open_validation(config.data, config.sequence_length) if evaluates else []
+    if evaluates and not validation:
         raise UserError(
             "evaluation is on, but no source has a validation split",
             expected="data.validation, or prepared sets with a validation split",
@@ -183,7 +194,10 @@ def _trial_model(config: RunConfig, world: World) -> Decoder:
 
 def identify(config: RunConfig, data: Data) -> Identity:
     """What a checkpoint of this run is tied to."""
-    sources = [(split.fingerprint, source.weight) for split, source in zip(data.train, config.data.train, strict=True)]
+    sources = [
+        (split.fingerprint, source.split, source.weight)
+        for split, source in zip(data.train, config.data.train, strict=True)
+    ]
     tokenizers = sorted({split.tokenizer.fingerprint for split in data.train if split.tokenizer})
     return Identity(
         config_yaml=run_config_yaml(config),
@@ -319,7 +333,7 @@ def _introduce(
     )
     console.say(
         f"{steps} steps of {tokens} tokens ({config.batch.sequences} sequences of {config.sequence_length}, "
-        f"up to {micro} micro-batches a rank); store {attempt.run.url}"
+        f"{micro} micro-batch{'' if micro == 1 else 'es'} a rank); store {attempt.run.url}"
     )
     if loaded is None:
         reason = "as resume: none asks" if config.resume == "none" else "the store holds no checkpoint of this run"

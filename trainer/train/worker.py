@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from trainer.checkpoint.ranks import TransferFailed
 from trainer.config import RunConfig
 from trainer.config_file import load_run_config
 from trainer.elastic.launcher import REPORT_FOLDER_VARIABLE, Report, write_report
@@ -38,7 +39,7 @@ def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals) -
         return _run_attempt(config, signals, command=_command(reference, overrides))
     except UserError as error:
         _leave(rank, EXIT_USER_ERROR, f"error: {error}")
-    except (Fenced, NonFiniteLoss, NotSaved) as error:
+    except (Fenced, NonFiniteLoss, NotSaved, TransferFailed) as error:
         _leave(rank, EXIT_FAILED, f"error: {error}")
     except _StoppedBeforeFirstStep:
         _leave(rank, EXIT_PREEMPTED, "")
@@ -66,11 +67,14 @@ def _run_attempt(config: RunConfig, signals: StopSignals, *, command: str) -> in
 
 def _train(config: RunConfig, world: World, signals: StopSignals, command: str) -> int:
     run = set_up(config, world, signals)
+    if run is None:
+        return EXIT_FINISHED
     first_step = run.progress.step
     try:
         outcome = train(run)
+        run.console.close()  # the bar, above the summary
         run.console.say(_summary(run, outcome.reason, command))
-    except (Fenced, NonFiniteLoss, NotSaved, UserError):
+    except (Fenced, NonFiniteLoss, NotSaved, TransferFailed, UserError):
         raise
     except Exception:
         if signals.requested and run.progress.step == first_step:

@@ -14,8 +14,9 @@ import torch
 from tests.integration.checkpoint.conftest import url_of
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
 from tests.integration.servers import Server
-from trainer.checkpoint.load import find_checkpoint, load_checkpoint
+from trainer.checkpoint.load import find_checkpoint, load_checkpoint, load_model_tensors
 from trainer.checkpoint.local import LocalCopies
+from trainer.checkpoint.manage import list_checkpoints
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.save import Saver
 from trainer.checkpoint.store import Store, open_run, open_store
@@ -85,6 +86,28 @@ def test_a_newer_format_is_no_reason_to_fall_back(disk_run: Store) -> None:
     overwrite(disk_run, marker, disk_run.read_bytes(marker).replace(b'"format": 1', b'"format": 2'))
     with pytest.raises(UserError, match="checkpoint format 2"):
         find_checkpoint(disk_run)
+
+
+def test_a_named_checkpoint_that_is_damaged(disk_run: Store, caplog: pytest.LogCaptureFixture) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    flip_bit(disk_run, "checkpoints/step-00000002-a0001/__0_0.distcp")
+    with pytest.raises(UserError, match=r"(?s)step-00000002-a0001: __0_0.distcp has sha256.*checkpoints verify"):
+        load_model_tensors(resolve_url(disk_run.url))
+    overwrite(disk_run, "checkpoints/step-00000002-a0001/COMMITTED.json", b"{}")
+    with pytest.raises(UserError, match=r"step-00000002-a0001: COMMITTED.json is not"):
+        resolve_url(disk_run.url_of("checkpoints/step-00000002-a0001"))
+    assert [row.step for row in list_checkpoints(disk_run)] == [1]
+    assert "step-00000002-a0001: COMMITTED.json is not the JSON of a checkpoint's marker: left out" in caplog.text
+
+
+def test_a_local_copy_that_cannot_be_written_is_told_once(
+    disk_run: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    results = save(claim(disk_run), make_snapshot(1), make_snapshot(2), local=tmp_path / "file")
+    assert all(result.ok for result in results)
+    assert caplog.text.count("no local copies of checkpoints") == 1
+    assert "no local copy of" not in caplog.text
 
 
 def test_a_claim_of_a_newer_format(disk_run: Store) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 from trainer.cli.main import app
+from trainer.data.tokenizer import train_bpe
 from trainer.errors import UserError
+from trainer.model.config import GPT2Config
+from trainer.model.decoder import Decoder
+from trainer.model.hf import export_hf
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -30,10 +37,20 @@ ROOT = typer.main.get_command(app)
 
 
 @pytest.mark.parametrize("path", sorted(commands(ROOT)), ids=" ".join)
-def test_every_command_has_an_example(path: tuple[str, ...]) -> None:
+def test_every_command_has_an_example_that_parses(path: tuple[str, ...]) -> None:
     result = CliRunner().invoke(app, [*path, "--help"])
     assert result.exit_code == 0
-    assert "Example: " in result.output
+    found = re.search(r"Example: (.*?)(\n\n|\Z)", result.output, re.DOTALL)
+    assert found is not None
+    words = shlex.split(found[1], comments=True)
+    # `gpt-run COMMAND ...`, or how torchrun starts a worker; a shell's redirection is not for the program.
+    start = words.index("trainer") if "trainer" in words else words.index("gpt-run")
+    words = words[start + 1 : words.index(">") if ">" in words else None]
+    assert tuple(words[: len(path)]) == path
+    command: Any = ROOT
+    for name in path:
+        command = command.commands[name]
+    command.make_context(path[-1], words[len(path) :])
 
 
 def test_help_does_not_import_torch() -> None:
@@ -68,6 +85,42 @@ def test_wrong_input_is_explained_and_exits_2() -> None:
     assert result.returncode == 2
     assert "did you mean `lr`?" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("output", ["file", "file/below"])
+def test_an_output_that_cannot_be_a_folder(tmp_path: Path, small_model: Path, output: str) -> None:
+    (tmp_path / "file").write_text("")
+    data = tmp_path / "pipeline.yaml"
+    data.write_text(
+        f"name: x\noutput: {tmp_path / output}\nsources: [{{type: text, path: {data}}}]\n"
+        f"tokenizer: {{type: file, path: {small_model / 'tokenizer.json'}}}\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "trainer", "data", "prepare", str(data)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2, result.stderr
+    assert f"{tmp_path / 'file'}" in result.stderr
+    assert "to do:" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a tokenizer."""
+    folder = tmp_path_factory.mktemp("models")
+    train_bpe(["a few words"], vocab_size=300).save(str(folder / "tokenizer.json"))
+    config = GPT2Config(vocab_size=300, context=16, layers=1, width=8, heads=2)
+    state = {name: torch.zeros_like(parameter) for name, parameter in Decoder(config).named_parameters()}
+    export_hf(state, config, folder / "small", tokenizer_file=folder / "tokenizer.json", eos_id=0)
+    return folder / "small"
+
+
+def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
+    promised = re.search(r"Print \{(.*)\}", CliRunner().invoke(app, ["generate", "--help"]).output)
+    assert promised is not None
+    arguments = ["generate", str(small_model), "--prompt", "a", "--max-tokens", "3", "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert list(json.loads(result.stdout)) == promised[1].split(", ")
 
 
 def test_more_workers_than_sequences() -> None:

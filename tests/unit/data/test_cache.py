@@ -92,6 +92,51 @@ def test_a_file_that_vanished_from_the_store_is_named(tmp_path: Path, remote) ->
         ShardCache(tmp_path, max_bytes=SIZE).fetch(location, size=SIZE, sha256=digest)
 
 
+def test_a_file_without_hash_that_vanished_is_named_too(tmp_path: Path, remote) -> None:
+    location, _ = remote("a")
+    MemoryFileSystem().rm("/cache-test/a")
+    remote("b")
+    with pytest.raises(UserError, match="cache-test/a is gone"):
+        ShardCache(tmp_path, max_bytes=SIZE).fetch(location, size=SIZE)
+
+
+def test_files_of_others_in_the_folder_are_left_alone(tmp_path: Path, remote) -> None:
+    for name in ("thesis.tex", "film.mp4.part"):
+        (tmp_path / name).write_bytes(b"x" * SIZE)
+    cache = ShardCache(tmp_path, max_bytes=SIZE)
+    for name in ("a", "b"):
+        cache.fetch(remote(name)[0], size=SIZE)
+    assert sorted(path.name[-13:] for path in tmp_path.iterdir() if path.is_file() and path.stat().st_size == SIZE) == [
+        next(path.name for path in tmp_path.glob("*-b"))[-13:],
+        "film.mp4.part",
+        "thesis.tex",
+    ]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("derived", [False, True])
+def test_a_full_disk_is_named_and_no_piece_left(tmp_path: Path, remote, derived: bool) -> None:
+    location, digest = remote("a")
+    cache = ShardCache(tmp_path, max_bytes=10 * SIZE)
+    part = tmp_path / f"{digest}-a.{SIZE}.part"
+    part.symlink_to("/dev/full")
+
+    def unpack(target: Path) -> None:
+        target.write_bytes(b"x" * SIZE)
+
+    def use() -> Path:
+        if derived:
+            return cache.derive(f"{digest}-a", SIZE, unpack)
+        return cache.fetch(location, size=SIZE, sha256=digest)
+
+    with pytest.raises(UserError) as caught:
+        use()
+    assert all(
+        part in str(caught.value) for part in (str(tmp_path), "No space left", f"{SIZE} bytes", "data.cache.path")
+    )
+    assert not part.is_symlink()
+
+
 def test_a_short_download_of_a_file_without_hash_is_refused(tmp_path: Path, remote) -> None:
     with pytest.raises(UserError, match=f"found {SIZE} bytes, expected {SIZE + 1}"):
         ShardCache(tmp_path, max_bytes=10 * SIZE).fetch(remote("a")[0], size=SIZE + 1)

@@ -69,10 +69,30 @@ def test_a_folder_of_raw_files_is_split_by_name(tmp_path: Path) -> None:
     assert splits_of(Source(path=str(tmp_path))) == ("train", "validation")
 
 
+@pytest.mark.parametrize(
+    ("name", "validation"),
+    [
+        ("val.bin", True),
+        ("fineweb_val_000000.bin", True),
+        ("Validation-00.bin", True),
+        ("valid1.bin", True),
+        ("retrieval_000.bin", False),
+        ("medieval.bin", False),
+        ("evaluated.bin", False),
+    ],
+)
+def test_validation_files_have_val_as_a_word_in_their_name(tmp_path: Path, name: str, validation: bool) -> None:
+    for file in (name, "books.bin"):
+        np.arange(100).astype("<u2").tofile(tmp_path / file)
+    assert open_path(tmp_path).num_tokens == (100 if validation else 200)
+    assert ("validation" in splits_of(Source(path=str(tmp_path)))) == validation
+
+
 def test_a_single_raw_file_serves_any_split(tmp_path: Path) -> None:
     np.save(tmp_path / "all.npy", np.arange(100, dtype=np.uint16))
     for split in ("train", "validation"):
-        assert open_path(tmp_path / "all.npy", split=split).num_samples == 14
+        assert len(read_all(open_path(tmp_path / "all.npy", split=split))) == 14
+    assert not (tmp_path / "all.npy-cache").exists()
     assert splits_of(Source(path=str(tmp_path / "all.npy"))) == ("train",)
 
 
@@ -148,7 +168,7 @@ def test_missing_things_are_named(tmp_path: Path, write_set) -> None:
         (lambda: open_path(tmp_path / "empty", format="arrow"), "holds no dataset.json"),
         (lambda: open_path(tmp_path / "set", split="test"), "has no split 'test'"),
         (lambda: open_path(tmp_path / "mixed"), "several formats: bin, npy"),
-        (lambda: open_path(tmp_path / "set", length=50), "holds 50 tokens"),
+        (lambda: open_path(tmp_path / "set", length=50), r"set \(train\) holds 50 tokens"),
         (lambda: open_path("nosuch://x"), "nosuch://x"),
     ]
     for work, message in cases:
@@ -161,6 +181,26 @@ def test_a_folder_without_files_of_the_split_is_refused(tmp_path: Path) -> None:
         np.arange(50).astype("<u2").tofile(tmp_path / name)
     with pytest.raises(UserError, match=r"no files of the split 'validation': a\.bin, b\.bin"):
         open_path(tmp_path, split="validation")
+
+
+def test_raw_files_that_vanish_during_a_run_are_named(tmp_path: Path) -> None:
+    ids = np.arange(100).astype("<u2")
+    ids.tofile(tmp_path / "t.bin")
+    MemoryFileSystem().pipe_file("/vanishing/t.bin", ids.tobytes())
+    MemoryFileSystem().pipe_file("/vanishing/other", b"")
+    local = open_path(tmp_path / "t.bin")
+    remote = open_tokens(
+        Source(path="memory://vanishing/t.bin"),
+        split="train",
+        sequence_length=7,
+        cache=CacheConfig(path=str(tmp_path / "cache")),
+    )
+    (tmp_path / "t.bin").unlink()
+    MemoryFileSystem().rm("/vanishing/t.bin")
+    with pytest.raises(UserError, match=r"t\.bin is gone"):
+        read_all(local)
+    with pytest.raises(UserError, match=r"memory://vanishing/t\.bin is gone"):
+        read_all(remote)
 
 
 def test_files_behind_symbolic_links_are_read(tmp_path: Path, write_set) -> None:

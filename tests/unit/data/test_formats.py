@@ -62,7 +62,7 @@ def test_tokens_are_read_as_they_are(tmp_path: Path, name: str, kind: str) -> No
     cache = ShardCache(tmp_path / "cache", max_bytes=1 << 20)
     for start, length in ((0, 500), (120, 10), (499, 1)):
         out = np.empty(length, dtype=np.int64)
-        open_raw_shard(path, raw, cache).copy_to(start, out)
+        open_raw_shard(path, raw, lambda: cache).copy_to(start, out)
         assert np.array_equal(out, IDS[start : start + length])
 
 
@@ -71,9 +71,34 @@ def test_only_compressed_members_take_space_in_the_cache(tmp_path: Path) -> None
     for compressed in (False, True):
         path = tmp_path / f"{compressed}.npz"
         write_npz(path, compressed=compressed)
-        open_raw_shard(path, inspect_file(locate(str(path))), cache)
+        open_raw_shard(path, inspect_file(locate(str(path))), lambda: cache)
         unpacked = sorted(entry.name[64:] for entry in cache.folder.iterdir() if entry.is_file())
         assert unpacked == (["-True.npy", "-True.npy"] if compressed else [])
+
+
+def test_an_archive_may_lose_its_place_in_the_cache_to_its_own_members(tmp_path: Path) -> None:
+    write_npz(tmp_path / "t.npz", compressed=True)
+    size = (tmp_path / "t.npz").stat().st_size
+    # Room for one unpacked member, or for the archive.
+    cache = ShardCache(tmp_path / "cache", max_bytes=2000)
+    cached = cache.fetch(locate(str(tmp_path / "t.npz")), size=size)
+    raw = inspect_file(locate(str(cached)))
+    out = np.empty(len(IDS), dtype=np.int64)
+    open_raw_shard(cached, raw, lambda: cache).copy_to(0, out)
+    assert np.array_equal(out, IDS)
+    assert not cached.exists()
+
+
+def test_a_damaged_compressed_member_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, a=np.random.default_rng(0).integers(0, 300, 5000).astype(np.uint16))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    cache = ShardCache(tmp_path / "cache", max_bytes=1 << 20)
+    with pytest.raises(UserError, match=r"t\.npz\[a\.npy\] is not a whole archive"):
+        open_raw_shard(path, inspect_file(locate(str(path))), lambda: cache)
+    assert [entry for entry in cache.folder.iterdir() if entry.is_file()] == []
 
 
 def test_an_archive_that_changed_is_unpacked_again(tmp_path: Path) -> None:
@@ -82,7 +107,7 @@ def test_an_archive_that_changed_is_unpacked_again(tmp_path: Path) -> None:
     for ids in (IDS, IDS[::-1]):
         np.savez_compressed(path, a=ids.astype(np.uint16))
         out = np.empty(3, dtype=np.int64)
-        open_raw_shard(path, inspect_file(locate(str(path))), cache).copy_to(0, out)
+        open_raw_shard(path, inspect_file(locate(str(path))), lambda: cache).copy_to(0, out)
         assert out.tolist() == ids[:3].tolist()
 
 

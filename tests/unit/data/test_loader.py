@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -111,9 +114,18 @@ def test_an_error_reaches_the_consumer_at_its_step_and_stays(workers: int) -> No
         # The shard that cannot be opened holds samples 17 to 33, and the end of the one before.
         first_bad = min(step_of[sample] for sample in range(16, 34) if sample in step_of)
         assert [next(loader).step for _ in range(first_bad)] == list(range(first_bad))
-        for _ in range(2 if workers else 1):
+        for _ in range(2):
             with pytest.raises(OSError, match="shard 1 of s is gone"):
                 next(loader)
+
+
+def test_a_step_that_failed_without_workers_is_the_next_one_still() -> None:
+    broken = [0, 1, 2]
+    with loader_of([split_of(50, broken=broken)], workers=0) as loader:
+        with pytest.raises(OSError, match="is gone"):
+            next(loader)
+        broken.clear()
+        assert next(loader).step == 0
 
 
 def test_closing_ends_the_threads() -> None:
@@ -123,6 +135,44 @@ def test_closing_ends_the_threads() -> None:
     loader.close()
     left = {thread.name.rsplit("_", 1)[0] for thread in set(threading.enumerate()) - before}
     assert "loader" not in left
+
+
+READS_AHEAD_AND_EXITS = """
+import atexit, threading
+import numpy as np
+from trainer.data.loader import BatchLoader
+from trainer.data.shards import MappedShard
+from trainer.data.split import Shard, TokenSplit
+
+closed, opened = threading.Event(), []
+
+def opener(number):
+    def open_shard():
+        if threading.current_thread().name.startswith("shard-ahead"):
+            opened.append(number)
+            closed.wait()
+        return MappedShard([np.arange(41)])
+    return open_shard
+
+shards = [Shard(str(i), 41, 82, opener(i)) for i in range(10)]
+split = TokenSplit("s", shards, fingerprint="f", sequence_length=4, remote_bytes=1000)
+with BatchLoader([split], batch_sequences=1, sequence_length=4, seed=1, prefetch_batches=1) as loader:
+    next(loader)
+closed.set()
+atexit.register(lambda: print(len(opened)))
+"""
+
+
+def test_a_process_that_closed_its_loader_exits_without_the_downloads_ahead() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", READS_AHEAD_AND_EXITS],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # The one under way may end; the other nine shards of the group are not begun.
+    assert int(done.stdout) <= 1
 
 
 def test_remote_shards_of_the_next_group_are_fetched_ahead() -> None:

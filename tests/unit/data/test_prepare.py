@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from trainer.data.config import CacheConfig, Source
 from trainer.data.dataset import open_tokens
 from trainer.data.inspect import inspect_data
 from trainer.data.prepare import Pipeline, load_pipeline, prepare
+from trainer.data.shards import ShardWriter
 from trainer.data.tokenizer import load_tokenizer
 from trainer.errors import UserError
 
@@ -87,12 +91,108 @@ def test_other_inputs_need_to_be_told_to_replace(pipeline: Pipeline, tmp_path: P
 def test_an_interrupted_output_is_started_again(pipeline: Pipeline, tmp_path: Path) -> None:
     first = prepare(pipeline, tmp_path / "out")
     (tmp_path / "out" / "dataset.json").unlink()
+    (tmp_path / "out" / "prepare.json").write_text(
+        json.dumps({"inputs_sha256": json.loads((tmp_path / "out" / "prepare.json").read_bytes())["inputs_sha256"]})
+    )
     (tmp_path / "out" / "train" / "shard-00099.arrow").touch()
     (tmp_path / "out" / "notes.md").write_text("mine")
     again = prepare(pipeline, tmp_path / "out")
     assert (again.skipped, again.info.fingerprint) == (False, first.info.fingerprint)
     assert not (tmp_path / "out" / "train" / "shard-00099.arrow").exists()
     assert (tmp_path / "out" / "notes.md").exists()
+
+
+class Stopped(BaseException):
+    """Ends a preparation as Ctrl+C does."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, num_documents: int, error: BaseException | None = None) -> None:
+    left, add = iter(range(num_documents)), ShardWriter.add
+
+    def add_or_stop(self: ShardWriter, tokens: list[int], text_bytes: int) -> None:
+        if next(left, None) is None:
+            raise error or Stopped
+        add(self, tokens, text_bytes)
+
+    monkeypatch.setattr(ShardWriter, "add", add_or_stop)
+    monkeypatch.setattr("trainer.data.prepare.ENCODE_BYTES", 1000)
+
+
+def test_what_an_interrupted_preparation_finished_is_kept(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = prepare(pipeline, tmp_path / "alone").info
+    folder = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        stop_after(patched, 120)
+        with pytest.raises(Stopped):
+            prepare(pipeline, folder)
+    assert not (folder / "dataset.json").exists()
+    marked = json.loads((folder / "prepare.json").read_bytes())["shards"]
+    kept_documents = sum(shard["documents"] for shards in marked.values() for shard in shards)
+    kept = {path: path.stat().st_ino for path in (folder / "train").iterdir()}
+    assert len(kept) == len(marked["train"]) > 1
+    kept[folder / "tokenizer.json"] = (folder / "tokenizer.json").stat().st_ino
+    with monkeypatch.context() as patched:
+        stop_after(patched, DOCUMENTS - DOCUMENTS // 10 - kept_documents)
+        done = prepare(pipeline, folder)
+    assert {path: path.stat().st_ino for path in kept} == kept
+    assert (done.skipped, done.info.fingerprint) == (False, expected.fingerprint)
+    assert inspect_data(str(folder), verify=True).fingerprint == expected.fingerprint
+
+
+def test_a_shard_that_was_damaged_after_an_interruption_is_made_again(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = prepare(pipeline, tmp_path / "alone").info
+    with monkeypatch.context() as patched:
+        stop_after(patched, 120)
+        with pytest.raises(Stopped):
+            prepare(pipeline, tmp_path / "out")
+    shard = tmp_path / "out" / "train" / "shard-00001.arrow"
+    shard.write_bytes(bytes(shard.stat().st_size))
+    assert prepare(pipeline, tmp_path / "out").info.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize("name", ["train/shard-00001.arrow", "tokenizer.json", "dataset.json"])
+def test_a_complete_output_that_lost_a_file_is_made_whole(pipeline: Pipeline, tmp_path: Path, name: str) -> None:
+    first = prepare(pipeline, tmp_path / "out")
+    (tmp_path / "out" / name).unlink()
+    again = prepare(pipeline, tmp_path / "out")
+    assert (again.skipped, again.info.fingerprint) == (False, first.info.fingerprint)
+    assert inspect_data(str(tmp_path / "out"), verify=True).splits[0].sample.startswith("Document ")
+
+
+def test_a_truncated_shard_is_made_again(pipeline: Pipeline, tmp_path: Path) -> None:
+    first = prepare(pipeline, tmp_path / "out")
+    shard = tmp_path / "out" / "train" / "shard-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert prepare(pipeline, tmp_path / "out").info.fingerprint == first.info.fingerprint
+    assert inspect_data(str(tmp_path / "out"), verify=True).fingerprint == first.info.fingerprint
+
+
+def test_of_two_preparations_at_once_one_waits_and_finds_the_set(pipeline: Pipeline, tmp_path: Path) -> None:
+    together = threading.Barrier(2)
+
+    def run() -> bool:
+        together.wait()
+        return prepare(pipeline, tmp_path / "out").skipped
+
+    with ThreadPoolExecutor(2) as pool:
+        skipped = [future.result() for future in [pool.submit(run) for _ in range(2)]]
+    assert sorted(skipped) == [False, True]
+    inspect_data(str(tmp_path / "out"), verify=True)
+
+
+def test_a_full_disk_is_named_and_what_was_finished_kept(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        stop_after(patched, 120, OSError(errno.ENOSPC, "No space left on device"))
+        with pytest.raises(UserError, match=rf"{tmp_path}/out: No space left on device; its disk has \d+ bytes free"):
+            prepare(pipeline, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "train").iterdir())) > 1
+    assert prepare(pipeline, tmp_path / "out").info.splits["train"].tokens > 0
 
 
 def test_a_foreign_folder_is_not_touched(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -129,10 +229,14 @@ def test_shipped_pipelines_are_found_by_name() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: x\n", "output: Field required"),
-        ("[]\n", "Input should be"),
-        ("name: x\nsources: [{type: webb}]\n", "sources.0: Input tag 'webb'"),
-        ("name: x\nnmae: x\n", "nmae: Extra inputs"),
+        ("name: x\n", "output: missing; sources: missing; tokenizer: missing"),
+        ("[]\n", "a list, not a mapping"),
+        ("", "empty"),
+        (
+            "name: x\nsources: [{type: webb}]\n",
+            "sources.0.type: found 'webb'; expected one of 'python-library', 'text'",
+        ),
+        ("name: x\nnmae: x\n", "nmae: unknown key; did you mean `name`?"),
     ],
 )
 def test_a_wrong_pipeline_is_refused_with_all_complaints(tmp_path: Path, text: str, message: str) -> None:

@@ -118,6 +118,19 @@ def test_refused_access_is_the_users_error(tmp_path: Path) -> None:
         Location(fs, "secret", "s3://secret").info()
 
 
+def test_secrets_in_an_address_are_not_repeated() -> None:
+    class Refusing(LocalFileSystem):
+        cachable = False
+
+        def info(self, path: str, **options: object) -> dict[str, object]:
+            raise PermissionError(f"403 for {path}")
+
+    url = "https://me:my-password@host/set?sig=my-signature"
+    with pytest.raises(UserError, match="access to https://host/set is refused") as caught:
+        Location(Refusing(), url, url).info()
+    assert "my-" not in str(caught.value)
+
+
 class Flaky(LocalFileSystem):
     """Fails `failures` times as a network does, then answers."""
 

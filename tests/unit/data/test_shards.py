@@ -64,6 +64,38 @@ def test_a_failed_writer_leaves_no_unfinished_file(tmp_path: Path) -> None:
     assert list((tmp_path / "train").iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_writer_on_a_full_disk_says_so_and_leaves_no_unfinished_file(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / ".shard-00000.arrow.part").symlink_to("/dev/full")
+
+    def write() -> None:
+        with ShardWriter(tmp_path, "train", dtype="uint16", shard_tokens=10**9, batch_tokens=10) as writer:
+            for _ in range(10_000):
+                writer.add(np.arange(20), text_bytes=1)
+
+    with pytest.raises(OSError, match="No space left on device"):
+        write()
+    assert list((tmp_path / "train").iterdir()) == []
+
+
+def test_a_writer_goes_on_behind_finished_shards(tmp_path: Path) -> None:
+    documents = [np.arange(start, start + 30) for start in range(0, 150, 30)]
+    with ShardWriter(tmp_path / "whole", "train", dtype="uint16", shard_tokens=50) as writer:
+        for document in documents:
+            writer.add(document, text_bytes=1)
+        expected = writer.close()
+    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50) as writer:
+        for document in documents[:3]:
+            writer.add(document, text_bytes=1)
+        finished = writer.finished
+    assert finished == expected[:1]
+    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50, after=finished) as writer:
+        for document in documents[2:]:
+            writer.add(document, text_bytes=1)
+        assert writer.close() == expected
+
+
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(2, "uint16"), (65536, "uint16"), (65537, "uint32")])
 def test_dtype_holds_every_id(vocab_size: int, dtype: str) -> None:
     assert token_dtype(vocab_size) == dtype
@@ -129,6 +161,36 @@ def test_a_truncated_arrow_file_is_refused(tmp_path: Path, write_set, keep: int)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match="cannot be read as a shard"):
         open_arrow_shard(path)
+
+
+@pytest.mark.parametrize("last", [60, -5])
+def test_a_shard_whose_offsets_leave_the_file_is_refused(tmp_path: Path, write_set, last: int) -> None:
+    write_set(tmp_path, train=[10] * 5, batch_tokens=1000)
+    path = tmp_path / "train" / "shard-00000.arrow"
+    offsets = np.arange(0, 60, 10, dtype="<i4")
+    damaged = np.append(offsets[:-1], np.int32(last)).astype("<i4")
+    content = path.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    path.write_bytes(content.replace(offsets.tobytes(), damaged.tobytes()))
+    with pytest.raises(UserError, match="cannot be read as a shard"):
+        open_arrow_shard(path)
+
+
+def test_a_shard_with_a_damaged_footer_is_refused(tmp_path: Path, write_set) -> None:
+    write_set(tmp_path, train=[100])
+    path = tmp_path / "train" / "shard-00000.arrow"
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) - 60, len(content) - 10):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a shard"):
+        open_arrow_shard(path)
+
+
+def test_a_shard_that_is_gone_is_no_damaged_one(tmp_path: Path) -> None:
+    """The cache's reader asks again for a copy whose name was taken away."""
+    with pytest.raises(FileNotFoundError):
+        open_arrow_shard(tmp_path / "shard-00000.arrow")
 
 
 def test_file_sha256_is_that_of_the_content(tmp_path: Path) -> None:

@@ -23,6 +23,13 @@ def test_the_corpus_is_real_text_in_a_fixed_order() -> None:
     assert PythonLibrary(type="python-library").total_bytes() > 5_000_000
 
 
+def test_links_that_point_nowhere_are_no_part_of_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "whole.py").write_text("pass")
+    (tmp_path / "sitecustomize.py").symlink_to(tmp_path / "etc" / "sitecustomize.py")
+    monkeypatch.setattr(corpus.sysconfig, "get_path", lambda _: str(tmp_path))
+    assert corpus.library_files() == [("whole.py", tmp_path / "whole.py")]
+
+
 def test_a_cap_ends_the_corpus_before_it_is_exceeded() -> None:
     capped = PythonLibrary(type="python-library", max_bytes=2_000_000)
     documents = list(capped.documents())
@@ -54,6 +61,12 @@ def test_text_comes_from_folders_patterns_and_files(texts: Path, pattern: str, e
 def test_relative_patterns_start_at_the_working_folder(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(texts)
     assert [d.text for d in TextFiles(type="text", path="*.txt").documents()] == ["ay", "bee"]
+
+
+def test_a_file_may_have_a_wildcard_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "part[1].txt").write_text("one")
+    (document,) = TextFiles(type="text", path=str(tmp_path / "part[1].txt")).documents()
+    assert document.text == "one"
 
 
 def test_a_file_that_is_not_utf8_has_no_text(tmp_path: Path) -> None:

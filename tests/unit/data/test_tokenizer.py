@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
@@ -50,9 +51,26 @@ def test_a_vocabulary_with_holes_counts_up_to_its_largest_id() -> None:
     assert vocabulary_size(Tokenizer(models.WordLevel({"a": 0, "b": 9}, unk_token="a"))) == 10
 
 
+def test_padding_and_truncation_in_the_file_are_switched_off(tmp_path: Path) -> None:
+    tokenizer = train_bpe(TEXT, 300)
+    ids = tokenizer.encode("a text of several tokens").ids
+    tokenizer.enable_truncation(2)
+    tokenizer.enable_padding(length=50)
+    tokenizer.save(str(tmp_path / "t.json"))
+    assert load_tokenizer(tmp_path / "t.json").encode("a text of several tokens").ids == ids
+
+
+def test_a_tokenizer_may_lie_in_a_store(tmp_path: Path) -> None:
+    MemoryFileSystem().pipe_file("/tokenizers/t.json", TOKENIZER.to_str().encode())
+    assert tokenizer_fingerprint(load_tokenizer("memory://tokenizers/t.json")) == tokenizer_fingerprint(TOKENIZER)
+    with pytest.raises(UserError, match=r"memory://tokenizers/none\.json is not a tokenizer"):
+        load_tokenizer("memory://tokenizers/none.json")
+
+
 def test_bad_tokenizers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("{}")
-    for name in ("t.json", "missing.json"):
+    (tmp_path / "folder.json").mkdir()
+    for name in ("t.json", "missing.json", "folder.json"):
         with pytest.raises(UserError, match=rf"{name} is not a tokenizer"):
             load_tokenizer(tmp_path / name)
     with pytest.raises(UserError, match="no end-of-text token"):

@@ -65,6 +65,23 @@ def test_json_lines_on_request(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert json.loads(capsys.readouterr().out) == {"message": "hello"}
 
 
+def test_the_bar_of_a_resumed_run_begins_where_the_run_goes_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    console = RunConsole(total_steps=90, first_step=70, rank=0)
+    started = capsys.readouterr().out
+    assert "70/90" in started
+    assert " 0/90" not in started
+    console.step(71)
+    console.say("hello")
+    console.close()
+    ended = capsys.readouterr().out
+    assert "hello" in ended
+    assert "71/90" in ended
+
+
 def test_other_ranks_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     console = RunConsole(total_steps=1, first_step=0, rank=1)
     console.say("hello")
@@ -91,6 +108,23 @@ def test_summary_says_what_to_type_next(reason: str, next_line: str) -> None:
     assert "step 5 of 9" in text
     assert "step-00000005-a0001" in text
     assert next_line in text
+
+
+def test_summary_quotes_a_path_for_the_shell() -> None:
+    text = closing_summary(
+        reason="finished",
+        step=9,
+        total_steps=9,
+        tokens=9,
+        loss=2.0,
+        validation_loss=1.5,
+        train_seconds=60,
+        checkpoint_url="/my runs/r/checkpoints/step-00000009-a0001",
+        run_url="/my runs/r",
+        command="gpt-run train r",
+    )
+    assert "gpt-run generate '/my runs/r'" in text
+    assert "gpt-run checkpoints export '/my runs/r'" in text
 
 
 def test_history_of_a_local_store_grows_line_by_line(tmp_path: Path) -> None:

@@ -239,8 +239,16 @@ def test_an_eos_the_tokenizer_lacks_is_refused(tmp_path: Path, tokenizer_file: P
 
 def test_a_larger_tokenizer_is_refused(tmp_path: Path, tokenizer_file: Path) -> None:
     config = GPT2Config(**SIZES | {"vocab_size": 100})
-    with pytest.raises(UserError, match="the model 100"):
+    with pytest.raises(UserError, match=r"ids up to \d+, model\.vocab_size is 100"):
         export_hf(state_of(random_model(config)), config, tmp_path / "out", tokenizer_file=tokenizer_file)
+
+
+def test_a_tokenizer_with_holes_is_measured_by_its_largest_id(tmp_path: Path) -> None:
+    holed = Tokenizer(models.WordLevel({"a": 0, "b": 999}, unk_token="a"))
+    holed.save(str(tmp_path / "tokenizer.json"))
+    config = OURS["gpt2"]
+    with pytest.raises(UserError, match="ids up to 999"):
+        export_hf(state_of(random_model(config)), config, tmp_path / "out", tokenizer_file=tmp_path / "tokenizer.json")
 
 
 def changed_import(folder: Path, name: str, **changes: object) -> None:
@@ -295,6 +303,15 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
         import_hf(tmp_path / "in")
     weights.unlink()
     with pytest.raises(UserError, match=r"model\.safetensors"):
+        import_hf(tmp_path / "in")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_file_that_is_no_json_object_is_named(tmp_path: Path, name: str, content: str) -> None:
+    export_hf(state_of(random_model(OURS["gpt2"])), OURS["gpt2"], tmp_path / "in")
+    (tmp_path / "in" / name).write_text(content)
+    with pytest.raises(UserError, match=name):
         import_hf(tmp_path / "in")
 
 

@@ -102,6 +102,27 @@ def test_chunks_sum_the_weight_gradient_in_fp32() -> None:
     torch.testing.assert_close(weight_VD.grad[0], torch.full((4,), -512 * 0.0078125 * 7 / 8, dtype=torch.bfloat16))
 
 
+@pytest.mark.parametrize("chunk_tokens", [6, 100])
+def test_the_factor_behind_the_loss_keeps_its_precision(chunk_tokens: int) -> None:
+    """bf16 has no 1/3: rounded to it, the factor would make all gradients of a model 0.2% too large."""
+    hidden_ND, weight_VD, targets_N = inputs(torch.bfloat16)
+    loss = chunked_cross_entropy(hidden_ND, weight_VD, targets_N, chunk_tokens=chunk_tokens)
+    once = torch.autograd.grad(loss, (hidden_ND, weight_VD), retain_graph=True)
+    third = torch.autograd.grad(loss / 3, (hidden_ND, weight_VD))
+    for whole_gradient, part in zip(once, third, strict=True):
+        ratio = part.double().norm() / whole_gradient.double().norm()
+        assert ratio.item() == pytest.approx(1 / 3, rel=5e-4)
+
+
+def test_a_sum_beyond_fp16_survives_when_the_factor_makes_it_small() -> None:
+    hidden_ND = torch.full((512, 4), 200.0, dtype=torch.float16)
+    weight_VD = torch.zeros(8, 4, dtype=torch.float16, requires_grad=True)
+    targets_N = torch.zeros(512, dtype=torch.long)
+    (chunked_cross_entropy(hidden_ND, weight_VD, targets_N, chunk_tokens=64) / 512).backward()
+    assert weight_VD.grad is not None
+    torch.testing.assert_close(weight_VD.grad[0], torch.full((4,), -200 * 7 / 8, dtype=torch.float16))
+
+
 def test_gradients_accumulate_over_micro_batches() -> None:
     hidden_ND, weight_VD, targets_N = inputs()
     whole(hidden_ND, weight_VD, targets_N).backward()
