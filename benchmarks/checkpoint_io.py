@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,10 @@ def measure(url: str, size_bytes: int, streams: int, pairs: int, folder: Path) -
     seconds: dict[str, list[float]] = {"raw write": [], "write": [], "raw read": [], "read": []}
     for pair in range(pairs + 1):
         timed = {
-            "raw write": clocked(lambda pair=pair: raw_write(raw_store, payload, streams, pair)),
-            "write": clocked(lambda pair=pair: save(attempt, state, streams, step=pair + 2)),
-            "raw read": clocked(lambda pair=pair: raw_read(raw_store, list(payload), streams, pair, folder)),
-            "read": clocked(lambda: load(run, state, streams)),
+            "raw write": clocked(partial(raw_write, raw_store, payload, streams, pair)),
+            "write": clocked(partial(save, attempt, state, streams, step=pair + 2)),
+            "raw read": clocked(partial(raw_read, raw_store, list(payload), streams, pair, folder)),
+            "read": clocked(partial(load, run, state, streams)),
         }
         if pair:
             for name, value in timed.items():

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 import transformers
-from common import hardware
 
+from benchmarks.common import hardware
 from trainer.model.config import GPT2Config, LlamaConfig, ModelConfig, NeoXConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf import export_hf, import_hf

@@ -34,7 +34,8 @@ class PlainBlock(nn.Module):
         )
         y_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHTK, v_BHTK, is_causal=True)
         x_BTD = x_BTD + self.out(y_BHTK.transpose(1, 2).reshape(batch, length, width))
-        return x_BTD + self.down(F.gelu(self.up(self.norm_2(x_BTD)), approximate="tanh"))
+        y_BTD: Tensor = self.down(F.gelu(self.up(self.norm_2(x_BTD)), approximate="tanh"))
+        return x_BTD + y_BTD
 
 
 class PlainGPT(nn.Module):

@@ -32,7 +32,9 @@ class Product:
         self.world = join_world()
         # Standard output belongs to the benchmark's report.
         with contextlib.redirect_stdout(sys.stderr):
-            self.live: Run = set_up(config, self.world, StopSignals())
+            run = set_up(config, self.world, StopSignals())
+        assert run is not None, "resume: none never finds the run complete"
+        self.live: Run = run
 
     def run(self, steps: int) -> list[float]:
         """Take optimizer steps; returns their losses."""

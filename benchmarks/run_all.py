@@ -130,6 +130,22 @@ def describe(machine: dict[str, Any]) -> str:
 # What each script's report says ---------------------------------------------------------------------------------------
 
 
+def resume_exact(report: Report) -> tuple[str, bool]:
+    runs = report["results"]
+    compared, losses, batches, replayed = (
+        sum(run[key] for run in runs)
+        for key in ("compared_steps", "different_losses", "different_batches", "replayed_steps")
+    )
+    figure = f"{losses} losses and {batches} batches of {compared} differ; {replayed} steps were done again"
+    return figure, losses == batches == 0
+
+
+def resume_elastic(report: Report) -> tuple[str, bool]:
+    largest, batches = report["largest_loss_difference"], report["different_batches"]
+    figure = f"{batches} batches differ; losses by at most {largest:.0e}"
+    return figure, batches == 0 and largest <= report["bar_loss_difference"]
+
+
 def extra_time(kind: str, *, bar: bool) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         extra = report[f"{kind}_extra_ratio"]
@@ -180,6 +196,21 @@ def make_run(report: Report) -> tuple[str, bool]:
 
 FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
 ROWS = [
+    Row(
+        "resume-exact",
+        "killed at a random step and resumed at the same world size (1 and 2), dropout, against a run left alone, "
+        "200 steps",
+        "losses and batches bitwise equal",
+        "resume_exact",
+        resume_exact,
+    ),
+    Row(
+        "resume-elastic",
+        "world 2 -> 3 -> 1 over stops, batches of 10 sequences, fp32, against a run left alone, 200 steps",
+        "same batches, losses within 1e-5",
+        "resume_elastic",
+        resume_elastic,
+    ),
     Row(
         "save-async",
         "time added to 20 steps by an asynchronous save, 98M parameters, to S3",

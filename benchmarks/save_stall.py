@@ -74,13 +74,15 @@ def measure(url: str, folder: Path, *, layers: int, steps: int, repeats: int) ->
             seconds[kind].append(spent)
             saves[kind] += results
     parameters = sum(parameter.numel() for parameter in product.live.step.model.parameters())
+    committed = saves["async"][0].committed
+    assert committed is not None, saves["async"][0].error
     synchronous.close()
     del synchronous, savers
     product.close()
     return {
         "bar_extra_ratio": BAR_EXTRA_RATIO,
         "parameters": parameters,
-        "checkpoint_bytes": saves["async"][0].committed.bytes,
+        "checkpoint_bytes": committed.bytes,
         "steps": steps,
         "step_seconds": statistics.median(seconds["none"]) / steps,
         **{f"{kind}_extra_ratio": median_ratio(seconds[kind], seconds["none"]) - 1 for kind in ("async", "sync")},
@@ -124,7 +126,7 @@ def snapshot(product: Product) -> Snapshot:
 
 
 def median_of(saves: list[SaveResult], field: str) -> float:
-    return statistics.median(getattr(save, field) for save in saves)
+    return float(statistics.median(getattr(save, field) for save in saves))
 
 
 def run_file(url: str, data: Path, layers: int) -> dict[str, Any]:
