@@ -37,8 +37,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def s3_server(data: Path) -> Iterator[Server]:
-    """versitygw over a folder; moto where Go is missing."""
+def s3_server(data: Path, *, niceness: int = 0) -> Iterator[Server]:
+    """versitygw over a folder; moto where Go is missing. niceness: how far it gives way to other processes."""
     port = free_port()
     environment = s3_environment(port)
     (data / BUCKET).mkdir(parents=True)
@@ -47,7 +47,7 @@ def s3_server(data: Path) -> Iterator[Server]:
     else:
         command = [str(go_tool("versitygw")), "--port", f"127.0.0.1:{port}", "posix", str(data)]
     keys = {"ROOT_ACCESS_KEY": "access", "ROOT_SECRET_KEY": "secret-key"}
-    with running(command, port, data / "server.log", keys):
+    with running(["nice", "-n", str(niceness), *command], port, data / "server.log", keys):
         if shutil.which("go") is None:
             make_bucket("s3", environment)
         yield Server(f"s3://{BUCKET}", port, environment)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import sys
+import threading
 import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +36,10 @@ from trainer.errors import Fenced
 from trainer.storage_errors import one_line
 
 logger = logging.getLogger(__name__)
+
+# fsspec's name for the thread in which s3fs, gcsfs and adlfs send and receive.
+_CLIENT_THREAD = "fsspecIO"
+_LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,11 @@ class Saver:
         self._local = copies if copies is not None and copies.writable() else None
         self._results: list[SaveResult] = []
         self._pending: Future[SaveResult] | None = None
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if asynchronous else None
+        self._pool = (
+            ThreadPoolExecutor(1, thread_name_prefix="checkpoint", initializer=_give_way_to_training)
+            if asynchronous
+            else None
+        )
         self._host = HostCopy()
         if group is None:
             quiet_single_process()
@@ -279,6 +290,21 @@ class Saver:
             with contextlib.suppress(Exception):
                 folder.store.remove(file)
         folder.store.remove_folder("")
+
+
+def _give_way_to_training() -> None:
+    """Let this thread, those it will start and the storage client's take only what processor time training leaves.
+
+    Linux has priorities per thread, and new threads inherit them. A save that training waits for, such as the last one,
+    has the processors to itself all the same.
+    """
+    if sys.platform != "linux":
+        return
+    client = [thread.native_id for thread in threading.enumerate() if thread.name == _CLIENT_THREAD]
+    for thread_id in (threading.get_native_id(), *client):
+        if thread_id is not None:
+            with contextlib.suppress(OSError):  # a sandbox may forbid it; saves work without
+                os.setpriority(os.PRIO_PROCESS, thread_id, _LOWEST_PRIORITY)
 
 
 def _outcome(result: SaveResult) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
 from trainer.checkpoint.load import find_checkpoint
 from trainer.checkpoint.references import resolve_url
+from trainer.checkpoint.save import Saver
 from trainer.checkpoint.store import AlreadyExists, Store, open_run
 from trainer.errors import UserError
 
@@ -63,6 +67,24 @@ def test_a_saved_state_comes_back_bitwise(run: Store, asynchronous: bool) -> Non
     document = json.loads(run.read_bytes(f"checkpoints/{committed.name}/COMMITTED.json"))
     assert document["format"] == 1
     assert document["run"] == "tiny"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities per thread")
+def test_a_save_in_the_background_gives_way_to_training(s3_run: Store) -> None:
+    saver = Saver(claim(s3_run), group=None)
+    saver.save(make_snapshot(1))
+    (result,) = saver.wait()
+    assert result.ok, result.error
+    of_saves = [thread for thread in threading.enumerate() if thread.name.startswith(("checkpoint", "fsspecIO"))]
+    assert {thread.name for thread in of_saves} == {"checkpoint_0", "fsspecIO"}
+    assert {priority(thread) for thread in of_saves} == {19}
+    assert priority(threading.main_thread()) < 19
+    saver.close()
+
+
+def priority(thread: threading.Thread) -> int:
+    assert thread.native_id is not None
+    return os.getpriority(os.PRIO_PROCESS, thread.native_id)
 
 
 def test_a_committed_step_is_not_written_again(run: Store) -> None:
