@@ -23,8 +23,8 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 	$(BIN)/gpt-run train tiny-gpt2 --nproc $(NPROC)
 	$(BIN)/gpt-run generate runs/tiny-gpt2 --prompt 'def ' --max-tokens 60
 
-test: $(STAMP)  ## Unit and integration tests (about ten minutes on two cores)
-	$(BIN)/python -m pytest -m 'not gpu'
+test: $(STAMP)  ## Unit and integration tests (eight to ten minutes on two cores)
+	$(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist loadfile
 
 test-gpu: $(STAMP)  ## Tests that need a GPU
 	$(BIN)/python -m pytest -m gpu tests/gpu

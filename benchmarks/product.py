@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from trainer.config_file import validate_run
+from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
 from trainer.parallel.world import join_world, leave_world
 from trainer.train.loop import Run, close_run
@@ -29,10 +30,10 @@ class Product:
     def __init__(self, raw: dict[str, Any]) -> None:
         raw = {key: value for key, value in raw.items() if key not in ("epochs", "tokens")}
         config = validate_run({**raw, "steps": TOTAL_STEPS, "resume": "none"}, source="benchmark")
-        self.world = join_world()
+        self.world = join_world(timeout_seconds=config.elastic.hang_seconds)
         # Standard output belongs to the benchmark's report.
         with contextlib.redirect_stdout(sys.stderr):
-            run = set_up(config, self.world, StopSignals())
+            run = set_up(config, self.world, StopSignals(), Pulse())
         assert run is not None, "resume: none never finds the run complete"
         self.live: Run = run
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -73,17 +74,36 @@ class Process:
         """The exit code, once it has ended."""
         return self.popen.wait(WAIT_SECONDS)
 
+    def tree(self) -> list[psutil.Process]:
+        """It, and all that came from it."""
+        root = psutil.Process(self.popen.pid)
+        return [root, *root.children(recursive=True)]
+
     def workers(self) -> list[psutil.Process]:
-        """Its ranks."""
-        return psutil.Process(self.popen.pid).children()
+        """Its ranks, by the names they give themselves, in order."""
+        ranks = [member for member in self.tree() if _name(member).startswith("gpt-run:rank")]
+        return sorted(ranks, key=_name)
+
+    def power_off(self) -> None:
+        """SIGKILL to it and all that came from it at one moment."""
+        members = self.tree()
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for member in members:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.send_signal(number)
+        self.popen.wait()
+
+    def freeze(self) -> list[psutil.Process]:
+        """SIGSTOP to it and all that came from it; what was stopped."""
+        members = self.tree()
+        for member in members:
+            member.suspend()
+        return members
 
     def end(self) -> None:
         """Leave nothing behind, whatever the test has come to."""
         if self.popen.poll() is None:
-            for child in psutil.Process(self.popen.pid).children(recursive=True):
-                child.kill()
-            self.popen.kill()
-            self.popen.wait()
+            self.power_off()
 
 
 class Training:
@@ -91,7 +111,7 @@ class Training:
 
     def __init__(self, folder: Path, dataset: Path, changes: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
         folder.mkdir(parents=True, exist_ok=True)
         # JSON is YAML.
         settings = merged(RUN, {"data": {"train": str(dataset)}}, changes or {})
@@ -114,12 +134,12 @@ class Training:
         terminal: int | None = None,
     ) -> Process:
         """A Python program, by default `gpt-run`, started; `terminal` is the descriptor to give it, closed here."""
-        output = self.folder / f"output-{len(self._processes)}.txt"
+        output = self.folder / f"output-{len(self.processes)}.txt"
         with output.open("wb") as stream:
             popen = subprocess.Popen(
                 [sys.executable, *program, *arguments],
                 cwd=self.folder,
-                env=os.environ | ENVIRONMENT | (environment or {}),
+                env={**os.environ, **ENVIRONMENT, **(environment or {})},
                 stdin=subprocess.DEVNULL if terminal is None else terminal,
                 stdout=stream if terminal is None else terminal,
                 stderr=subprocess.STDOUT,
@@ -127,12 +147,12 @@ class Training:
             )
         if terminal is not None:
             os.close(terminal)
-        self._processes.append(Process(popen, output))
-        return self._processes[-1]
+        self.processes.append(Process(popen, output))
+        return self.processes[-1]
 
     def end(self) -> None:
         """End what still runs."""
-        for process in self._processes:
+        for process in self.processes:
             process.end()
 
     def records(self, attempt: str = "*") -> list[dict[str, Any]]:
@@ -170,8 +190,7 @@ def merged(*mappings: Mapping[str, Any]) -> dict[str, Any]:
     for mapping in mappings:
         for key, value in mapping.items():
             old = result.get(key)
-            nested = isinstance(value, Mapping) and isinstance(old, dict)
-            result[key] = merged(old, value) if nested else value
+            result[key] = merged(old, value) if isinstance(value, Mapping) and isinstance(old, dict) else value
     return result
 
 
@@ -191,3 +210,10 @@ def wait_until_gone(processes: Iterable[psutil.Process]) -> None:
             while process.status() != psutil.STATUS_ZOMBIE:
                 assert time.monotonic() < deadline, f"{process} still runs"
                 time.sleep(0.01)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""

@@ -144,6 +144,19 @@ def read_claims(run: Store) -> dict[int, AttemptClaim]:
     return {number: read_claim(run, number) for number in claim_numbers(run)}
 
 
+def recent_failures(run: Store, *, within_seconds: float, now: datetime) -> list[tuple[float, str]]:
+    """(age in seconds, message) of the ends that count against the retry budget, oldest first."""
+    found: list[tuple[float, str]] = []
+    for number in reversed(claim_numbers(run)):
+        claim = read_claim(run, number)
+        age_seconds = (now - claim.started_at).total_seconds()
+        if age_seconds > within_seconds:
+            break
+        if claim.previous_end is not None and claim.previous_end.counted:
+            found.append((age_seconds, claim.previous_end.message))
+    return found[::-1]
+
+
 @dataclass(frozen=True)
 class Lineage:
     """Checkpoints to resume from, best first, and what the oldest attempt of the chain itself began from."""

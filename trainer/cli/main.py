@@ -20,6 +20,7 @@ app = typer.Typer(
 checkpoints.app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("worker")(train.worker)
+app.command("coordinator")(train.coordinator)
 app.command("generate")(generate.generate)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

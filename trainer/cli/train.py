@@ -1,13 +1,20 @@
-"""`gpt-run train` (the launcher) and `gpt-run worker` (one rank)."""
+"""`gpt-run train` (the launcher), `gpt-run worker` (one rank) and `gpt-run coordinator` (where launchers meet)."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trainer.errors import UserError
+
+if TYPE_CHECKING:
+    from trainer.config import RunConfig
+    from trainer.elastic.launcher import Job
 
 RunFile = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the name of a preset.")]
 Overrides = Annotated[
@@ -17,7 +24,27 @@ Overrides = Annotated[
 
 def train(
     run: RunFile,
-    nproc: Annotated[int, typer.Option("--nproc", min=1, help="Workers (ranks) to start on this machine.")] = 1,
+    nproc: Annotated[
+        str,
+        typer.Option(
+            "--nproc",
+            metavar="N",
+            envvar="PET_NPROC_PER_NODE",
+            help="Workers (ranks) to start on this machine; auto: one per GPU, or one.",
+        ),
+    ] = "1",
+    nnodes: Annotated[
+        str, typer.Option("--nnodes", metavar="MIN:MAX", envvar="PET_NNODES", help="Machines that take part.")
+    ] = "1",
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            "--coordinator",
+            metavar="HOST:PORT",
+            envvar="PET_RDZV_ENDPOINT",
+            help="Where launchers meet; needed for more than one machine.",
+        ),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Train, from the newest checkpoint on. Ctrl+C saves and stops (exit 75); a second one quits at once.
@@ -29,34 +56,141 @@ def train(
     # Before anything that takes time: a process that is PID 1 loses signals that it has no handler for.
     signals = StopSignals(quits=False)
     from trainer.config_file import load_run_config
-    from trainer.elastic.launcher import Launcher, worker_command
+    from trainer.elastic.launcher import Launcher
 
     config = load_run_config(run, overrides or [])
-    if nproc > config.batch.sequences:
+    min_nodes, max_nodes = parse_nodes(nnodes)
+    slots = parse_workers(nproc)
+    if slots * min_nodes > config.batch.sequences:
         raise UserError(
-            f"--nproc {nproc} with batch.sequences {config.batch.sequences}",
+            f"--nproc {slots} on {min_nodes} machines with batch.sequences {config.batch.sequences}",
             expected="at least one sequence of the global batch for each rank",
             fix="start fewer workers, or raise batch.sequences",
         )
-    arguments = [run, *(part for override in overrides or [] for part in ("--set", override))]
-    grace_seconds = config.elastic.grace_seconds
-    launcher = Launcher(worker_command(arguments), nproc=nproc, grace_seconds=grace_seconds, signals=signals)
-    sys.exit(launcher.run())
+    job = _job(config, (run, tuple(overrides or ())), slots, min_nodes, max_nodes)
+    with _meeting_place(coordinator, max_nodes, config.name) as address:
+        launcher = Launcher(job, coordinator=address, preload="trainer.train.warm", signals=signals)
+        code = launcher.run()
+    sys.exit(code)
 
 
 def worker(run: RunFile, overrides: Overrides = None) -> None:
-    """Run one rank; started by `gpt-run train` or by torchrun, which set RANK, WORLD_SIZE and MASTER_ADDR.
+    """Run one rank; for torchrun, which sets RANK, WORLD_SIZE and MASTER_ADDR.
 
     Example: torchrun --nproc-per-node 2 -m trainer worker tiny-gpt2
     """
-    from trainer.elastic.signals import StopSignals, die_with_launcher
+    from trainer.elastic.signals import StopSignals, name_process
 
     # Before torch is imported, which takes seconds in which a signal must not be lost.
     signals = StopSignals()
-    die_with_launcher()
+    name_process(f"gpt-run:rank{os.environ.get('RANK', '0')}")
+    from trainer.elastic.pulse import Pulse
     from trainer.train.worker import run_worker
 
-    code = run_worker(run, overrides or [], signals)
+    code = run_worker(run, overrides or [], signals, Pulse())
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def coordinator(
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port for launchers.")] = 29400,
+    http: Annotated[int, typer.Option("--http", min=1, max=65535, help="Port of /status, /metrics, /healthz.")] = 29480,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Serve this run alone; default: the first that comes.")
+    ] = None,
+) -> None:
+    """Serve the launchers of one run: agree on who trains, tell when that changes, show the run's status.
+
+    Example: gpt-run coordinator --port 29400 --http 29480
+    """
+    from trainer.elastic.server import serve_coordinator
+
+    serve_coordinator(port=port, http_port=http, run=run)
+
+
+def parse_workers(text: str) -> int:
+    """A number of workers, or `auto` for as many as this machine has GPUs. UserError for anything else."""
+    from trainer.elastic.pod import count_gpus
+
+    if text in ("auto", "gpu"):
+        return max(1, count_gpus())
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(
+            f"--nproc {text}",
+            expected="a number of workers, 1 or more, or auto",
+            fix="write for example --nproc 8",
+        )
+    return int(text)
+
+
+def parse_nodes(text: str) -> tuple[int, int]:
+    """`3` or `1:3` as (smallest, largest) number of machines. UserError for anything else."""
+    smallest, colon, largest = text.partition(":")
+    try:
+        found = int(smallest), int(largest if colon else smallest)
+    except ValueError:
+        found = (0, 0)
+    if not 1 <= found[0] <= found[1]:
+        raise UserError(
+            f"--nnodes {text}",
+            expected="a number of machines, or MIN:MAX with 1 <= MIN <= MAX",
+            fix="write for example --nnodes 1:4",
+        )
+    return found
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT`. UserError for anything else."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise UserError(
+            f"--coordinator {text}",
+            expected="HOST:PORT of `gpt-run coordinator`",
+            fix="write for example --coordinator gpt-run-coordinator:29400",
+        )
+    return host.strip("[]"), int(port)
+
+
+def _job(config: RunConfig, arguments: tuple[str, tuple[str, ...]], slots: int, smallest: int, largest: int) -> Job:
+    from trainer.elastic.launcher import Job
+    from trainer.settings import settings_sha256
+    from trainer.version import VERSION
+
+    return Job(
+        run=config.name,
+        # Of an image whose build says what it was made from, that too.
+        version="+".join(filter(None, [VERSION, os.environ.get("GPTRUN_GIT_COMMIT")])),
+        config_sha256=settings_sha256(config),
+        function="trainer.train.warm:work",
+        arguments=arguments,
+        slots=slots,
+        min_nodes=smallest,
+        max_nodes=largest,
+        grace_seconds=config.elastic.grace_seconds,
+        hang_seconds=config.elastic.hang_seconds,
+        budget_failures=config.elastic.budget.failures,
+        budget_window_seconds=config.elastic.budget.window_seconds,
+    )
+
+
+@contextlib.contextmanager
+def _meeting_place(given: str | None, max_nodes: int, run: str) -> Iterator[tuple[str, int]]:
+    """The coordinator's address: the given one, or that of one of our own on this machine."""
+    if given is not None:
+        yield parse_address(given)
+        return
+    if max_nodes > 1:
+        raise UserError(
+            f"--nnodes up to {max_nodes}, and no --coordinator",
+            expected="the address of a coordinator where the machines meet",
+            fix="start `gpt-run coordinator` on a machine that stays, and name it: --coordinator HOST:29400",
+        )
+    from trainer.elastic.server import HOST, LocalCoordinator
+
+    local = LocalCoordinator(run)
+    print(f"status: http://{HOST}:{local.http_port}/status", flush=True)
+    try:
+        yield HOST, local.port
+    finally:
+        local.close()

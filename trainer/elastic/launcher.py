@@ -1,181 +1,320 @@
-"""Start one worker per rank on this machine, pass a wish to stop on, and turn the workers' ends into one exit code.
+"""The launcher behind `gpt-run train`: joins rounds, runs their workers, turns the run's end into an exit code.
 
-Called by `gpt-run train`. Workers meet at a TCP store that the launcher holds, on a port the kernel chose, so there is
-no race for a port. A worker that is told to stop saves and exits 75; when one fails, the others, who would wait for it
-in a collective, are killed.
+Read `Launcher.run` from top to bottom. One loop, no threads: it looks at signals, the coordinator's messages and the
+workers, twenty times a second and whenever one of them stirs. It is the pod's PID 1, so it also collects orphans.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any
 
-from trainer.elastic.signals import LAUNCHER_PID_VARIABLE, StopSignals
-from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR
+from pydantic import BaseModel
 
-REPORT_FOLDER_VARIABLE = "GPTRUN_REPORT_FOLDER"
-_POLL_SECONDS = 0.05
-# Ranks find most errors together; a short wait lets each report its own before the rest are killed.
-_FAILURE_GRACE_SECONDS = 2.0
+from trainer.elastic import messages
+from trainer.elastic.forks import Forks
+from trainer.elastic.link import Link
+from trainer.elastic.messages import (
+    Beat,
+    Bye,
+    Ended,
+    Failures,
+    Hello,
+    Leaving,
+    Over,
+    Ready,
+    Refused,
+    Start,
+    StopWorkers,
+    Waiting,
+)
+from trainer.elastic.pod import collect_orphans, explain_end
+from trainer.elastic.reasons import Reason
+from trainer.elastic.rounds import End
+from trainer.elastic.signals import StopSignals
+from trainer.elastic.workers import Outcome, RoundStore, Workers
+from trainer.errors import EXIT_FINISHED, EXIT_PREEMPTED, UserError
+
+PREVIOUS_END_VARIABLE = "GPTRUN_PREVIOUS_END"
+_LOOK_SECONDS = 0.05
+BEAT_SECONDS = 0.3
+# Pods start in any order, and a new coordinator's name takes a while to resolve.
+_COORDINATOR_SECONDS = 300.0
+# How long workers that have finished wait for the coordinator's word that all have.
+_GOODBYE_SECONDS = 30.0
+# Writing the stacks of a hung process takes the kernel and the interpreter a moment.
+_DUMP_SECONDS = 1.0
+_MESSAGE_CHARACTERS = 4000
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 @dataclass(frozen=True)
-class Report:
-    """Why a worker ended with an error, as it wrote it down itself."""
+class Job:
+    """What this launcher brings into a run."""
 
-    rank: int
-    exit_code: int
-    message: str
-    time_ns: int
-    """Wall clock of the machine, nanoseconds."""
+    run: str
+    version: str
+    config_sha256: str
+    function: str
+    """`module:name` that a worker calls with the pipe of its pulse and `arguments`."""
+    arguments: tuple[Any, ...]
+    slots: int
+    min_nodes: int
+    max_nodes: int
+    grace_seconds: float
+    hang_seconds: float
+    budget_failures: int
+    budget_window_seconds: float
 
 
 class Launcher:
-    """The workers of one attempt on one machine."""
+    """One machine's part in a run."""
 
-    def __init__(self, command: Sequence[str], *, nproc: int, grace_seconds: float, signals: StopSignals) -> None:
-        self._command = list(command)
-        self._nproc = nproc
-        self._grace_seconds = grace_seconds
+    def __init__(self, job: Job, *, coordinator: tuple[str, int], preload: str, signals: StopSignals) -> None:
+        self._job = job
+        self._id = uuid.uuid4().hex
+        self._host = os.uname().nodename
         self._signals = signals
-        self._workers: list[subprocess.Popen[bytes]] = []
-        self._told_to_stop = False
-        self._kill_at_seconds: float | None = None
-        self._killed: set[int] = set()
+        self._forks = Forks(preload)
+        self._link = Link(*coordinator, self._introduction)
+        self._beat_at = 0.0
+        self._step = 0
+        self._took_step = False
+        self._start: Start | None = None
+        """The round whose workers run, or whose end has to be told."""
+        self._ended: Ended | None = None
+        self._ready: Ready | None = None
+        self._leaving = False
+        self._over: Over | Refused | None = None
+        self._waiting_for: str | None = None
+        self._status: dict[str, Any] = {}
+        self._store: RoundStore | None = None
 
     def run(self) -> int:
-        """Start the workers, wait for all of them and return the exit code of the run."""
-        import torch.distributed as dist
-
+        """Take part in the run until it is over or this machine is told to stop; the exit code."""
+        self._signals.arm()
+        outcome: Outcome | None = None
         try:
-            with tempfile.TemporaryDirectory(prefix="gpt-run-") as folder:
-                store = dist.TCPStore(  # type: ignore[attr-defined]  # exported where torch was built with it
-                    "127.0.0.1", 0, is_master=True, wait_for_workers=False
-                )
-                self._signals.arm()
-                self._start(store.port, folder)
-                codes = self._wait()
-                reports = read_reports(Path(folder))
+            while (start := self._next_round()) is not None:
+                outcome = self._train(start)
+                self._tell(outcome)
+                if self._over is not None or self._signals.requested or outcome.end is End.STUCK:
+                    break
+            return self._exit_code(outcome)
         finally:
-            self._kill()
-            for worker in self._workers:
-                worker.wait()
-        if self._killed and sys.stdout.isatty():
+            if self._store is not None:
+                self._store.close()
+            self._link.send(Bye())
+            self._link.close()
+
+    def _next_round(self) -> Start | None:
+        """Say that this launcher is ready, and wait for a round. None: the run is over, or this machine is to stop."""
+        self._ready = None
+        patience_ends = time.monotonic() + _COORDINATOR_SECONDS
+        finished = self._ended is not None and self._ended.end is End.FINISHED
+        while self._over is None and not self._signals.requested:
+            for message in self._look([]):
+                if isinstance(message, Start):
+                    return message
+            if finished:
+                # All ranks leave together: only a coordinator that is away cannot say so.
+                if time.monotonic() > patience_ends - _COORDINATOR_SECONDS + _GOODBYE_SECONDS:
+                    return None
+            elif self._link.connected:
+                patience_ends = time.monotonic() + _COORDINATOR_SECONDS
+                if self._ready is None and self._forks.warm:
+                    self._say_ready()
+            elif self._link.error is not None and self._link.error != self._waiting_for:
+                self._waiting_for = self._link.error
+                self._say(f"{self._link.error}; trying for {_COORDINATOR_SECONDS:.0f} s")
+            elif time.monotonic() > patience_ends:
+                raise UserError(
+                    f"{self._link.error}, for {_COORDINATOR_SECONDS:.0f} s",
+                    expected="a coordinator that answers (`gpt-run coordinator`)",
+                    fix="correct --coordinator (PET_RDZV_ENDPOINT), or see why it does not run",
+                )
+        return None
+
+    def _say_ready(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._store = RoundStore(self._forks, self._link.local_host)
+        self._ready = Ready(endpoint=f"{self._link.local_host}:{self._store.port}")
+        self._link.send(self._ready)
+
+    def _train(self, start: Start) -> Outcome:
+        """Run this machine's workers of one round to their end, whoever brings it about."""
+        self._start, self._ready, self._ended, self._took_step = start, None, None, False
+        self._say(f"round {start.number}: {len(start.seats)} nodes, {start.world_size} workers", log_only=True)
+        workers = Workers(self._forks, self._job.function, self._job.arguments, self._environments(start))
+        progress_at, dumped_at = time.monotonic(), None
+        try:
+            while (outcome := workers.poll()) is None:
+                for message in self._look(workers.sentinels()):
+                    self._obey(message, workers, start)
+                if self._signals.requested:
+                    self._leave(workers)
+                now = time.monotonic()
+                if self._hear(workers):
+                    progress_at, dumped_at = now, None
+                elif dumped_at is None and now - progress_at > self._job.hang_seconds:
+                    workers.dump_stacks()
+                    dumped_at = now
+                elif dumped_at is not None and now - dumped_at > _DUMP_SECONDS:
+                    self._keep_stacks(workers.stacks())
+                    workers.end_hung(f"no progress for {self._job.hang_seconds:g} s (elastic.hang_seconds)")
+            self._hear(workers)
+        finally:
+            workers.close()
+        if workers.any_killed and sys.stdout.isatty():
             print(_SHOW_CURSOR, end="", flush=True)  # which the progress bar of a killed worker has hidden
-        own_deaths = {rank: code for rank, code in enumerate(codes) if rank not in self._killed}
-        for line in explain(own_deaths, reports, stopped=self._told_to_stop):
-            print(line, file=sys.stderr, flush=True)
-        return exit_code(codes, stopped=self._told_to_stop)
+        return outcome
 
-    def _start(self, port: int, reports: str) -> None:
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // self._nproc))
-        for rank in range(self._nproc):
-            environment = {
-                **os.environ,
-                "RANK": str(rank),
-                "LOCAL_RANK": str(rank),
-                "WORLD_SIZE": str(self._nproc),
-                "LOCAL_WORLD_SIZE": str(self._nproc),
-                "MASTER_ADDR": "127.0.0.1",
-                "MASTER_PORT": str(port),
-                # Every rank is a client of the launcher's store; without this rank 0 would open a second one.
-                "TORCHELASTIC_USE_AGENT_STORE": "True",
-                "OMP_NUM_THREADS": threads,
-                REPORT_FOLDER_VARIABLE: reports,
-                LAUNCHER_PID_VARIABLE: str(os.getpid()),
-            }
-            # In a session of its own, so that a terminal's Ctrl+C reaches a worker once: through the launcher.
-            self._workers.append(
-                subprocess.Popen(self._command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    def _environments(self, start: Start) -> list[dict[str, str]]:
+        host, _, port = start.endpoint.rpartition(":")
+        common = {
+            "WORLD_SIZE": str(start.world_size),
+            "LOCAL_WORLD_SIZE": str(self._job.slots),
+            "MASTER_ADDR": host,
+            "MASTER_PORT": port,
+            # Every rank is a client of a launcher's store; without this rank 0 would open a second one.
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            PREVIOUS_END_VARIABLE: json.dumps(start.previous_end),
+        }
+        return [
+            {**common, "RANK": str(start.first_rank + local), "LOCAL_RANK": str(local)}
+            for local in range(self._job.slots)
+        ]
+
+    def _obey(self, message: messages.FromCoordinator, workers: Workers, start: Start) -> None:
+        match message:
+            case StopWorkers(round=start.round, save=True, reason=reason):
+                workers.stop(reason, self._job.grace_seconds)
+            case StopWorkers(round=start.round, reason=reason, message=text):
+                workers.end_now(reason, text)
+            case Over(reason=reason, message=text):
+                workers.end_now(reason or Reason.WORKER_FAILED, text)
+            case Refused(message=text):
+                # Its run goes on elsewhere; what these workers still write is fenced.
+                workers.end_now(Reason.COORDINATOR_LOST, text)
+
+    def _leave(self, workers: Workers) -> None:
+        """This machine is to stop: once gently, at once if the user insists."""
+        if self._signals.insisted:
+            workers.end_now(Reason.PREEMPTED, "a second Ctrl+C: ended without a save")
+        elif not self._leaving:
+            self._leaving = True
+            self._say("stopping after this step and a save; one more Ctrl+C quits at once")
+            self._link.send(Leaving())
+            workers.stop(Reason.PREEMPTED, self._job.grace_seconds)
+
+    def _hear(self, workers: Workers) -> bool:
+        """Take in what workers told; whether there was anything."""
+        told = workers.pulse()
+        for rank, fields in told:
+            if "step" in fields:
+                self._took_step = self._took_step or bool(fields.get("took_step"))
+                self._step = int(fields["step"])
+            if "failures" in fields:
+                self._link.send(Failures(failures=fields.pop("failures")))
+            if rank == 0 and self._start is not None and self._start.first_rank == 0:
+                self._status.update(fields)
+        return bool(told)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Tell the user and the coordinator how the workers ended."""
+        assert self._start is not None
+        if outcome.end in (End.FAILED, End.FENCED, End.INVALID, End.STUCK):
+            self._say(outcome.message)
+        self._ended = Ended(
+            round=self._start.round,
+            end=outcome.end,
+            reason=outcome.reason,
+            exit_code=outcome.exit_code,
+            message=outcome.message[-_MESSAGE_CHARACTERS:],
+        )
+        self._link.send(self._ended)
+
+    def _exit_code(self, outcome: Outcome | None) -> int:
+        if self._over is not None:
+            if self._over.exit_code != EXIT_FINISHED:
+                if outcome is None or self._over.message not in outcome.message:
+                    prefix = "" if self._over.message.startswith("error: ") else "error: "
+                    self._say(f"{prefix}{self._over.message}")
+                explain_end(self._over.message)
+            return self._over.exit_code
+        if outcome is None or outcome.end is End.PREEMPTED:
+            return EXIT_PREEMPTED
+        if outcome.end is End.FINISHED:
+            return EXIT_FINISHED
+        explain_end(outcome.message)
+        return outcome.exit_code
+
+    def _look(self, sentinels: Sequence[int]) -> list[messages.FromCoordinator]:
+        """Wait a moment, or until something stirs; keep the connection alive; the coordinator's messages."""
+        wait_for_any([*self._link.waitable(), *sentinels], timeout=_LOOK_SECONDS)
+        now = time.monotonic()
+        self._link.keep_up(now)
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT_SECONDS
+            self._link.send(Beat(step=self._step, took_step=self._took_step, status=self._status or None))
+            if self._link.connected:
+                self._status = {}
+        collect_orphans()
+        found = self._link.receive()
+        for message in found:
+            if isinstance(message, Over | Refused):
+                self._over = message
+            elif isinstance(message, Waiting) and message.why != self._waiting_for:
+                self._waiting_for = message.why
+                self._say(message.why, log_only=True)
+            elif isinstance(message, StopWorkers) and (self._start is None or message.round != self._start.round):
+                self._link.send(Ended(round=message.round, end=End.STOPPED))
+        return found
+
+    def _introduction(self) -> list[BaseModel]:
+        """What a new connection begins with."""
+        job = self._job
+        claim = None
+        if self._start is not None and self._ready is None:
+            start = self._start
+            claim = messages.RoundClaim(
+                id=start.round, number=start.number, seats=start.seats, took_step=self._took_step
             )
+        hello = Hello(
+            protocol=messages.PROTOCOL,
+            run=job.run,
+            version=job.version,
+            config_sha256=job.config_sha256,
+            id=self._id,
+            host=self._host,
+            slots=job.slots,
+            min_nodes=job.min_nodes,
+            max_nodes=job.max_nodes,
+            budget_failures=job.budget_failures,
+            budget_window_seconds=job.budget_window_seconds,
+            step=self._step,
+            claim=claim,
+        )
+        also = [self._ended, Leaving() if self._leaving else None, self._ready]
+        return [hello, *(message for message in also if message is not None)]
 
-    def _wait(self) -> list[int]:
-        """Wait for all workers; their exit codes by rank."""
-        while True:
-            codes = [worker.poll() for worker in self._workers]
-            ended = [code for code in codes if code is not None]
-            if len(ended) == len(codes):
-                return ended
-            if self._signals.requested and not self._told_to_stop:
-                self._told_to_stop = True
-                self._kill_within(self._grace_seconds)
-                print("stopping after this step and a save; one more Ctrl+C quits at once", file=sys.stderr, flush=True)
-                for worker in self._workers:
-                    worker.send_signal(signal.SIGTERM)
-            if self._signals.insisted:
-                self._kill_within(0.0)
-            if any(ended):
-                preempted = exit_code(ended, stopped=self._told_to_stop) == EXIT_PREEMPTED
-                self._kill_within(self._grace_seconds if preempted else _FAILURE_GRACE_SECONDS)
-            if self._kill_at_seconds is not None and time.monotonic() >= self._kill_at_seconds:
-                self._kill()
-            time.sleep(_POLL_SECONDS)
+    def _keep_stacks(self, stacks: dict[int, str]) -> None:
+        """Put the stacks of hung workers into the store, from a process of its own: it may hang as well."""
+        for rank in stacks:
+            self._say(f"stacks of rank {rank} go to the store's logs", log_only=True)
+        assert self._start is not None
+        arguments = (*self._job.arguments, self._start.number, stacks)
+        self._forks.start("gpt-run:stacks", "trainer.elastic.stacks:upload", {}, *arguments)
 
-    def _kill_within(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        self._kill_at_seconds = min(deadline, self._kill_at_seconds or deadline)
-
-    def _kill(self) -> None:
-        for rank, worker in enumerate(self._workers):
-            if worker.poll() is None:
-                self._killed.add(rank)
-                worker.kill()
-
-
-def exit_code(codes: Sequence[int], *, stopped: bool = False) -> int:
-    """The run's exit code from its workers': wrong input, then failure, then preemption, then success.
-
-    stopped: whether workers were told to stop; one that SIGTERM ended had not begun, so nothing was lost with it. A
-    worker that was killed because another one failed does not hide that one's reason.
-    """
-    if stopped:
-        codes = [EXIT_PREEMPTED if code == -signal.SIGTERM else code for code in codes]
-    if EXIT_USER_ERROR in codes:
-        return EXIT_USER_ERROR
-    if all(code == EXIT_FINISHED for code in codes):
-        return EXIT_FINISHED
-    if all(code in (EXIT_FINISHED, EXIT_PREEMPTED) for code in codes):
-        return EXIT_PREEMPTED
-    return EXIT_FAILED
-
-
-def explain(codes: dict[int, int], reports: Iterable[Report], *, stopped: bool) -> list[str]:
-    """What to tell of workers that failed: who died of a signal, and the one report that names the cause.
-
-    codes: exit code by rank, of those the launcher did not kill itself. Wrong input is the cause wherever a rank found
-    some; else the first report is: the others tell of a peer that is gone.
-    """
-    lines = [
-        f"error: rank {rank} was ended by {signal.Signals(-code).name}"
-        + (" (the kernel does that when memory runs out)" if code == -signal.SIGKILL else "")
-        for rank, code in sorted(codes.items())
-        if code < 0 and not (stopped and code == -signal.SIGTERM)
-    ]
-    causes = sorted(reports, key=lambda report: (report.exit_code != EXIT_USER_ERROR, report.time_ns))
-    return lines + [report.message for report in causes[:1]]
-
-
-def write_report(folder: Path, report: Report) -> None:
-    """Called by a worker before it ends with an error."""
-    partial = folder / f".rank-{report.rank:05d}.json"
-    partial.write_text(json.dumps(asdict(report)))
-    partial.rename(folder / f"rank-{report.rank:05d}.json")
-
-
-def read_reports(folder: Path) -> list[Report]:
-    """The reports of all ranks that wrote one."""
-    return [Report(**json.loads(path.read_text())) for path in folder.glob("rank-*.json")]
-
-
-def worker_command(arguments: Sequence[str]) -> list[str]:
-    """The command line of one rank."""
-    return [sys.executable, "-m", "trainer", "worker", *arguments]
+    def _say(self, message: str, *, log_only: bool = False) -> None:
+        """For people; log_only: of interest where several machines take part."""
+        if message and not (log_only and self._job.max_nodes == 1):
+            print(message, file=sys.stderr, flush=True)

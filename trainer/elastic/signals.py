@@ -17,6 +17,7 @@ from trainer.errors import EXIT_FAILED, EXIT_PREEMPTED
 
 LAUNCHER_PID_VARIABLE = "GPTRUN_LAUNCHER_PID"
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 # SIGHUP: the terminal was closed.
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -75,3 +76,9 @@ def die_with_launcher() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != int(launcher):
             os._exit(EXIT_FAILED)  # the launcher died before the call above
+
+
+def name_process(name: str) -> None:
+    """Set the name that `top` shows, at most 15 characters (Linux only)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode())

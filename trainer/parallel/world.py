@@ -30,8 +30,8 @@ class World:
     """A gloo group for checkpoints alone: sharing one with training can deadlock."""
 
 
-def join_world() -> World:
-    """Join the process group; blocks until all ranks are there."""
+def join_world(*, timeout_seconds: float) -> World:
+    """Join the process group; blocks until all ranks are there. timeout_seconds: of a collective that hangs."""
     environment = os.environ
     rank = int(environment.get("RANK", "0"))
     world_size = int(environment.get("WORLD_SIZE", "1"))
@@ -43,7 +43,8 @@ def join_world() -> World:
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     if "MASTER_ADDR" in environment:
-        dist.init_process_group(backend, device_id=device if device.type == "cuda" else None)
+        device_id = device if device.type == "cuda" else None
+        dist.init_process_group(backend, device_id=device_id, timeout=timedelta(seconds=timeout_seconds))
     else:
         store = dist.TCPStore(  # type: ignore[attr-defined]  # exported where torch was built with it
             "127.0.0.1", 0, is_master=True, wait_for_workers=False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import torch
 import torch.distributed as dist
@@ -21,6 +21,7 @@ from trainer.checkpoint.store import Store
 from trainer.config import RunConfig
 from trainer.data.dataset import TokenSplit
 from trainer.data.loader import Batch, BatchLoader
+from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
 from trainer.errors import Fenced
 from trainer.evaluate.loss import Evaluation, evaluate_splits
@@ -66,6 +67,7 @@ class Run:
     progress: Progress
     saver: Saver
     signals: StopSignals
+    pulse: Pulse
     console: RunConsole
     history: History | None
     meter: ThroughputMeter
@@ -119,7 +121,7 @@ def train(run: Run) -> Outcome:
 
         evaluation = _evaluate(run) if _evaluation_due(run) else None
         _collect(run)
-        flags = _agree(run, save_due=last_save.due(time.monotonic()))
+        flags = agree(run, save_due=last_save.due(time.monotonic()))
         if flags.fenced:
             raise run.fenced or Fenced("a newer attempt owns this run")
         last = progress.step == run.total_steps
@@ -131,6 +133,7 @@ def train(run: Run) -> Outcome:
         if due or last or reason != "finished":
             run.saver.save(_snapshot(run, evaluation))
             last_save.reset(time.monotonic())
+    run.pulse.tell(phase="saving")
     _collect(run, wait=True)
     if run.fenced is not None:
         raise run.fenced
@@ -176,6 +179,7 @@ def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None
         progress.loss_scale_good_steps = run.step.scaler.good_steps
     run.meter.count_step()
     run.console.step(progress.step)
+    run.pulse.tell(phase="training", step=progress.step, took_step=True)
 
 
 def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> bool:
@@ -217,6 +221,16 @@ def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
         "eta_seconds": figures.eta_seconds,
     }
     _emit(run, record)
+    run.pulse.tell(
+        attempt=attempt_name(run.attempt),
+        steps_total=run.total_steps,
+        tokens=run.progress.tokens,
+        loss=record["loss"],
+        tokens_per_second=figures.tokens_per_second,
+        mfu_ratio=figures.mfu_ratio,
+        last_progress_time=record["time"],
+        eta_time=_in_seconds(figures.eta_seconds),
+    )
 
 
 def _evaluation_due(run: Run) -> bool:
@@ -226,6 +240,11 @@ def _evaluation_due(run: Run) -> bool:
 
 def _evaluate(run: Run) -> Evaluation | None:
     started = time.monotonic()
+
+    def stop_requested() -> bool:
+        run.pulse.tell(phase="evaluating")  # asked once a batch
+        return run.signals.requested
+
     evaluation = evaluate_splits(
         run.step.model,
         run.validation,
@@ -234,7 +253,7 @@ def _evaluate(run: Run) -> Evaluation | None:
         rank=run.rank,
         world_size=run.step.world_size,
         device=run.step.device,
-        stop_requested=lambda: run.signals.requested,
+        stop_requested=stop_requested,
     )
     run.meter.pause(time.monotonic() - started)
     if evaluation is None:
@@ -248,6 +267,7 @@ def _evaluate(run: Run) -> Evaluation | None:
     else:
         progress.evaluations_without_improvement += 1
     _emit(run, {**_record_head(run), **evaluation.figures()})
+    run.pulse.tell(validation_loss=evaluation.validation_loss)
     return evaluation
 
 
@@ -267,7 +287,7 @@ def _save_due(run: Run) -> bool:
     return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
 
 
-def _agree(run: Run, *, save_due: bool) -> _Flags:
+def agree(run: Run, *, save_due: bool) -> _Flags:
     """Share every rank's wish to stop, rank 0's clock and its knowledge of a fence."""
     wishes = [run.signals.requested, save_due and run.rank == 0, run.fenced is not None]
     if run.step.world_size == 1:
@@ -298,6 +318,14 @@ def _collect(run: Run, *, wait: bool = False) -> None:
         run.save_error = result.error
         if result.committed is not None:
             run.checkpoint_url = run.store.url_of(f"{CHECKPOINTS}/{result.committed.name}")
+            run.pulse.tell(
+                last_checkpoint={
+                    "name": result.committed.name,
+                    "step": result.committed.step,
+                    "time": result.committed.committed_at.isoformat(timespec="seconds"),
+                    "url": run.checkpoint_url,
+                }
+            )
             run.console.say(
                 f"saved {result.committed.name} ({result.committed.bytes / 2**20:.1f} MiB in "
                 f"{result.duration_seconds:.1f} s, training waited {result.stall_seconds:.2f} s)"
@@ -319,6 +347,13 @@ def _record_head(run: Run) -> dict[str, object]:
         "tokens": run.progress.tokens,
         "epoch": run.progress.epoch,
     }
+
+
+def _in_seconds(seconds: float | None) -> str | None:
+    """The time after so many seconds, UTC."""
+    if seconds is None:
+        return None
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="seconds")
 
 
 def _emit(run: Run, record: dict[str, object]) -> None:

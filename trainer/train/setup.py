@@ -7,13 +7,15 @@ what the user can have got wrong is looked at before anything is claimed or writ
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import torch
 
-from trainer.checkpoint.attempts import Attempt, AttemptClaim, claim_attempt
+from trainer.checkpoint.attempts import Attempt, AttemptClaim, PreviousEnd, claim_attempt, recent_failures
 from trainer.checkpoint.layout import attempt_name
 from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
@@ -23,6 +25,8 @@ from trainer.config import RunConfig, total_steps
 from trainer.config_file import run_config_yaml
 from trainer.data.dataset import TokenSplit, open_training, open_validation
 from trainer.data.loader import BatchLoader
+from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
+from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
 from trainer.errors import UserError
 from trainer.metrics.console import RunConsole, human_number
@@ -44,6 +48,8 @@ from trainer.train.state import Progress, data_order, restore_random_state, rest
 from trainer.train.step import StepContext
 
 RUN_FILE = "run.yaml"
+# Several of them fit into one line to the launcher.
+_FAILURE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Data:
     samples: int
 
 
-def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run | None:
+def set_up(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse) -> Run | None:
     """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective.
 
     None, with a word to the user and nothing claimed, if that checkpoint is of the run's last step or beyond.
@@ -74,6 +80,7 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run | None:
     identity = identify(config, data)
     run_store = open_run(config.checkpoint.store, config.name)
 
+    pulse.tell(phase="restoring")
     loaded = _restore(config, world, run_store, context, identity)
     if loaded is None and config.initial_weights is not None:
         load_initial_weights(context.model, config.model, config.initial_weights)
@@ -91,6 +98,8 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run | None:
         return None
     attempt = _claim(config, world, run_store, loaded, identity)
     _introduce(console, config, world, attempt, loaded, steps)
+    if world.rank == 0:
+        _tell_failures(config, run_store, pulse)
     return Run(
         config=config,
         identity=identity,
@@ -111,6 +120,7 @@ def set_up(config: RunConfig, world: World, signals: StopSignals) -> Run | None:
             keep=config.checkpoint.keep,
         ),
         signals=signals,
+        pulse=pulse,
         console=console,
         history=History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None,
         meter=ThroughputMeter(
@@ -297,6 +307,8 @@ def _claim(config: RunConfig, world: World, run_store: Store, loaded: Loaded | N
         own = loaded.committed.run == config.name and loaded.checkpoint.url.startswith(run_store.url + "/")
         base = loaded.checkpoint.name if own else loaded.checkpoint.url
 
+    previous = json.loads(os.environ.get(PREVIOUS_END_VARIABLE, "null"))
+
     def claim() -> AttemptClaim:
         attempt = claim_attempt(
             run_store,
@@ -306,11 +318,21 @@ def _claim(config: RunConfig, world: World, run_store: Store, loaded: Loaded | N
             hosts=hosts,
             image=os.environ.get("GPTRUN_IMAGE"),
             git_commit=os.environ.get("GPTRUN_GIT_COMMIT"),
+            previous_end=PreviousEnd(**previous) if previous is not None else None,
         )
         run_store.replace(RUN_FILE, identity.config_yaml.encode())
         return attempt.claim
 
     return Attempt(run_store, ranks.on_first(claim))
+
+
+def _tell_failures(config: RunConfig, run_store: Store, pulse: Pulse) -> None:
+    """Failures of earlier attempts: the coordinator that counts them may be newer than they are."""
+    window = config.elastic.budget.window_seconds
+    failures = recent_failures(run_store, within_seconds=window, now=datetime.now(UTC))
+    if failures:
+        newest = failures[-config.elastic.budget.failures - 1 :]
+        pulse.tell(failures=[{"age_seconds": age, "message": message[:_FAILURE_CHARACTERS]} for age, message in newest])
 
 
 def _introduce(

@@ -16,48 +16,68 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import torch
+
 from trainer.checkpoint.ranks import TransferFailed
 from trainer.config import RunConfig
 from trainer.config_file import load_run_config
-from trainer.elastic.launcher import REPORT_FOLDER_VARIABLE, Report, write_report
+from trainer.elastic.pulse import Pulse
+from trainer.elastic.reasons import Reason
 from trainer.elastic.signals import StopSignals
+from trainer.elastic.workers import REPORT_FOLDER_VARIABLE, Report, write_report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, Fenced, UserError
 from trainer.metrics.console import configure_logging
 from trainer.metrics.summary import closing_summary
 from trainer.parallel.world import World, join_world, leave_world
+from trainer.storage_errors import may_heal
 from trainer.train.evaluation import evaluate_checkpoint
 from trainer.train.loop import NonFiniteLoss, NotSaved, Run, close_run, train
 from trainer.train.setup import set_up
 
 
-def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals) -> int:
+def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals, pulse: Pulse) -> int:
     """Run one rank; returns its exit code, or ends the process after an error."""
     rank = int(os.environ.get("RANK", "0"))
     configure_logging(rank)
     try:
         config = load_run_config(reference, overrides)
-        return _run_attempt(config, signals, command=_command(reference, overrides))
+        return _run_attempt(config, signals, pulse, command=_command(reference, overrides))
     except UserError as error:
-        _leave(rank, EXIT_USER_ERROR, f"error: {error}")
-    except (Fenced, NonFiniteLoss, NotSaved, TransferFailed) as error:
-        _leave(rank, EXIT_FAILED, f"error: {error}")
+        _leave(rank, EXIT_USER_ERROR, Reason.CONFIG_INVALID, f"error: {error}")
     except _StoppedBeforeFirstStep:
-        _leave(rank, EXIT_PREEMPTED, "")
-    except Exception:
-        _leave(rank, EXIT_FAILED, traceback.format_exc())
+        _leave(rank, EXIT_PREEMPTED, Reason.PREEMPTED, "")
+    except Exception as error:
+        known = isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed)
+        _leave(rank, EXIT_FAILED, _reason(error), f"error: {error}" if known else traceback.format_exc())
 
 
 class _StoppedBeforeFirstStep(Exception):
     """Another rank has obeyed the wish to stop before this one could take a step: nothing is lost."""
 
 
-def _run_attempt(config: RunConfig, signals: StopSignals, *, command: str) -> int:
-    world = join_world()
+def _reason(error: Exception) -> Reason:
+    """Why an attempt failed, in the word that status and metrics use."""
+    if isinstance(error, Fenced):
+        return Reason.FENCED
+    if isinstance(error, NonFiniteLoss):
+        return Reason.NON_FINITE_LOSS
+    if isinstance(error, NotSaved | TransferFailed) or may_heal(error):
+        return Reason.STORE_UNAVAILABLE
+    # torch says so of a CPU's memory in a bare RuntimeError.
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        return Reason.OUT_OF_MEMORY
+    return Reason.WORKER_FAILED
+
+
+def _run_attempt(config: RunConfig, signals: StopSignals, pulse: Pulse, *, command: str) -> int:
+    pulse.tell(phase="starting")
+    # Longer than the launcher's watchdog, which knows more and keeps the stacks.
+    world = join_world(timeout_seconds=2 * config.elastic.hang_seconds)
     code = EXIT_FINISHED
     if config.task == "evaluate":
         evaluate_checkpoint(config, world)
     else:
-        code = _train(config, world, signals, command)
+        code = _train(config, world, signals, pulse, command)
     # FSDP's tensors must be gone before gloo's threads are, on every rank, or the interpreter's exit aborts.
     del world
     gc.collect()
@@ -65,8 +85,8 @@ def _run_attempt(config: RunConfig, signals: StopSignals, *, command: str) -> in
     return code
 
 
-def _train(config: RunConfig, world: World, signals: StopSignals, command: str) -> int:
-    run = set_up(config, world, signals)
+def _train(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse, command: str) -> int:
+    run = set_up(config, world, signals, pulse)
     if run is None:
         return EXIT_FINISHED
     first_step = run.progress.step
@@ -107,12 +127,12 @@ def _command(reference: str, overrides: Sequence[str]) -> str:
     return shlex.join([*words, *(part for override in overrides for part in ("--set", override))])
 
 
-def _leave(rank: int, code: int, message: str) -> NoReturn:
+def _leave(rank: int, code: int, reason: Reason, message: str) -> NoReturn:
     """End the process now. Under a launcher the message goes to a report: it prints the one that names the cause."""
     sys.stdout.flush()
     folder = os.environ.get(REPORT_FOLDER_VARIABLE)
     if message and folder:
-        write_report(Path(folder), Report(rank, code, message, time.time_ns()))
+        write_report(Path(folder), Report(rank, code, reason, message, time.time_ns()))
     elif message:
         print(message, file=sys.stderr, flush=True)
     # Not sys.exit: threads of gloo and of a save in flight would hold the process up or abort it.

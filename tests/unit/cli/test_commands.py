@@ -124,5 +124,5 @@ def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
 
 
 def test_more_workers_than_sequences() -> None:
-    with pytest.raises(UserError, match=r"--nproc 17 with batch\.sequences 16"):
+    with pytest.raises(UserError, match=r"--nproc 17 on 1 machines with batch\.sequences 16"):
         CliRunner().invoke(app, ["train", "tiny-gpt2", "--nproc", "17"], catch_exceptions=False)

@@ -1,0 +1,34 @@
+"""Machines of one run, as processes; a prepared set for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.nodes import Nodes
+from tests.integration.training import Training, prepare
+
+MakeNodes = Callable[..., Nodes]
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared set of Python sources with a validation split."""
+    return prepare(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def make_nodes(tmp_path: Path, dataset: Path) -> Iterator[MakeNodes]:
+    """Make a coordinator; keyword arguments change the run file."""
+    made: list[Nodes] = []
+
+    def make(nodes: str = "1:3", **changes: Any) -> Nodes:
+        made.append(Nodes(Training(tmp_path / str(len(made)), dataset, changes), nodes=nodes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()

@@ -1,0 +1,160 @@
+"""The coordinator over real connections: what it tells whom, and what its HTTP answers say."""
+
+from __future__ import annotations
+
+import json
+import select
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import pytest
+from pydantic import BaseModel
+
+from trainer.elastic import messages
+from trainer.elastic.link import Link
+from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Hello, Over, Ready, Start, StopWorkers
+from trainer.elastic.reasons import Reason
+from trainer.elastic.rounds import End
+from trainer.elastic.server import HOST, LocalCoordinator
+
+
+class Launcher:
+    """A launcher without workers."""
+
+    def __init__(self, coordinator: LocalCoordinator, name: str, *, nodes: tuple[int, int]) -> None:
+        self.name = name
+        self._nodes = nodes
+        self.link = Link(HOST, coordinator.port, self._hello)
+        self.link.keep_up(0.0)
+        self._received: list[FromCoordinator] = []
+
+    def _hello(self) -> list[BaseModel]:
+        return [
+            Hello(
+                protocol=messages.PROTOCOL,
+                run="small",
+                version="1",
+                config_sha256="ab",
+                id=self.name,
+                host=f"host-{self.name}",
+                slots=2,
+                min_nodes=self._nodes[0],
+                max_nodes=self._nodes[1],
+                budget_failures=3,
+                budget_window_seconds=60,
+            )
+        ]
+
+    def say(self, *said: BaseModel) -> None:
+        for message in said:
+            self.link.send(message)
+
+    def wait_for(self, kind: type[BaseModel]) -> BaseModel:
+        """The next message of a kind; those before it are dropped."""
+        while True:
+            while self._received:
+                message = self._received.pop(0)
+                if isinstance(message, kind):
+                    return message
+            assert self.link.connected
+            select.select(self.link.waitable(), [], [], 0.1)
+            self.link.send(Beat())
+            self._received += self.link.receive()
+
+
+@pytest.fixture
+def coordinator() -> Iterator[LocalCoordinator]:
+    local = LocalCoordinator("small")
+    yield local
+    local.close()
+
+
+def get(coordinator: LocalCoordinator, path: str) -> str:
+    with urllib.request.urlopen(f"http://{HOST}:{coordinator.http_port}{path}", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+Connect = Callable[..., Launcher]
+
+
+@pytest.fixture
+def connect(coordinator: LocalCoordinator) -> Iterator[Connect]:
+    made: list[Launcher] = []
+
+    def launcher(name: str, *, nodes: tuple[int, int]) -> Launcher:
+        made.append(Launcher(coordinator, name, nodes=nodes))
+        return made[-1]
+
+    yield launcher
+    for one in made:
+        one.link.close()
+
+
+def test_two_launchers_from_start_to_finish(coordinator: LocalCoordinator, connect: Connect) -> None:
+    first, second = (connect(name, nodes=(2, 2)) for name in "ab")
+    first.say(Ready(endpoint="a:1"))
+    second.say(Ready(endpoint="b:1"))
+    starts = {launcher.name: launcher.wait_for(Start) for launcher in (first, second)}
+    ranks = {name: start.first_rank for name, start in starts.items() if isinstance(start, Start)}
+    assert sorted(ranks.values()) == [0, 2]
+    head = min(ranks, key=lambda name: ranks[name])
+    start = starts[head]
+    assert isinstance(start, Start)
+    assert (start.world_size, start.endpoint, start.previous_end) == (4, f"{head}:1", None)
+
+    first.say(Beat(step=5, took_step=True, status={"phase": "training", "loss": 2.5, "secret": "x"}))
+    second.say(Ended(round=start.round, end=End.FAILED, reason=Reason.OUT_OF_MEMORY, exit_code=1, message="too big"))
+    stop = first.wait_for(StopWorkers)
+    assert isinstance(stop, StopWorkers)
+    assert (stop.round, stop.save, stop.reason) == (start.round, False, Reason.OUT_OF_MEMORY)
+    status = json.loads(get(coordinator, "/status"))
+    assert status["loss"] == 2.5
+    assert "secret" not in status
+    assert status["phase"] == "draining"
+    assert status["last_error"] == {"exit_code": 1, "reason": "OutOfMemory", "message": "too big"}
+
+    first.say(Ended(round=start.round, end=End.STOPPED), Ready(endpoint="a:2"))
+    second.say(Ready(endpoint="b:2"))
+    again = first.wait_for(Start)
+    assert isinstance(again, Start)
+    assert again.number == 2
+    assert again.previous_end == {"reason": "OutOfMemory", "counted": True, "message": "too big"}
+    assert 'gptrun_coordinator_rounds_total{reason="OutOfMemory",run="small"} 1.0' in get(coordinator, "/metrics")
+    assert 'gptrun_coordinator_members{run="small"} 2.0' in get(coordinator, "/metrics")
+
+    for launcher in (first, second):
+        launcher.say(Ended(round=again.round, end=End.FINISHED))
+    for launcher in (first, second):
+        over = launcher.wait_for(Over)
+        assert isinstance(over, Over)
+        assert over.exit_code == 0
+    assert json.loads(get(coordinator, "/status"))["phase"] == "finished"
+
+
+def test_status_has_all_fields_of_the_contract(coordinator: LocalCoordinator, connect: Connect) -> None:
+    one = connect("a", nodes=(1, 3))
+    one.say(Ready(endpoint="a:1"))
+    one.wait_for(Start)
+    status = json.loads(get(coordinator, "/status"))
+    contract = (
+        "format run attempt round phase step steps_total tokens loss validation_loss tokens_per_second mfu_ratio "
+        "world_size nodes members last_progress_time last_checkpoint goodput_seconds restarts eta_time cost last_error"
+    )
+    assert set(status) == set(contract.split())
+    assert status["nodes"] == {"min": 1, "max": 3}
+    assert set(status["members"][0]) == {"id", "host", "slots", "step", "last_seen_seconds"}
+    assert get(coordinator, "/healthz") == "ok\n"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        get(coordinator, "/else")
+
+
+def test_a_launcher_that_says_goodbye_is_forgotten(connect: Connect) -> None:
+    one = connect("a", nodes=(1, 1))
+    one.say(Ready(endpoint="a:1"))
+    one.wait_for(Start)
+    one.say(Bye())
+    one.link.close()
+    other = connect("b", nodes=(1, 5))  # other numbers of nodes bind nobody any more
+    other.say(Ready(endpoint="b:1"))
+    assert isinstance(other.wait_for(Start), Start)

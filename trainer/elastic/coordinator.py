@@ -1,0 +1,287 @@
+"""Where launchers meet: listens to them, asks `rounds.decide` what to do, and tells them.
+
+Run by `gpt-run coordinator` in a pod of its own, so that no worker is special, and inside the launcher on one machine.
+It keeps nothing on disk: a new one learns from the launchers that come back which round they are in, and training goes
+on meanwhile. The store's attempt claims, not this process, are the last word on who may write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from trainer.elastic import messages, roster
+from trainer.elastic.messages import Beat, Bye, Ended, Failures, FromLauncher, Hello, Leaving, NotAMessage, Ready
+from trainer.elastic.reasons import Reason
+from trainer.elastic.rounds import (
+    Adopt,
+    Decision,
+    End,
+    Failure,
+    Finish,
+    Form,
+    Member,
+    Round,
+    Rules,
+    SeatEnd,
+    Seen,
+    Stop,
+    Wait,
+    cause,
+    decide,
+)
+from trainer.elastic.status import RunStatus
+from trainer.errors import EXIT_USER_ERROR, UserError
+
+logger = logging.getLogger(__name__)
+
+_TICK_SECONDS = 0.1
+# A stranger that connects and says nothing is sent away.
+_HELLO_SECONDS = 10.0
+
+
+class Coordinator:
+    """One run's coordinator; everything happens in one asyncio loop."""
+
+    def __init__(
+        self,
+        *,
+        run: str | None = None,
+        hold_seconds: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """run: the only name it serves; None: that of the first launcher. hold_seconds: see `Seen.hold_until`."""
+        self._run = run
+        self._name = run or ""
+        self._clock = clock
+        self._seen = Seen(hold_until=clock() + hold_seconds)
+        self._writers: dict[str, asyncio.StreamWriter] = {}
+        self._hellos: dict[str, Hello] = {}
+        self._told: dict[str, bytes] = {}
+        self._server: asyncio.Server | None = None
+        self._conversations: set[asyncio.Task[None]] = set()
+        self.status = RunStatus()
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which the kernel chooses for 0. UserError if it is taken."""
+        try:
+            self._server = await asyncio.start_server(self._converse, host, port, limit=messages.LINE_BYTES)
+        except OSError as error:
+            raise UserError(
+                f"port {port} for launchers cannot be opened ({error.strerror or error})",
+                expected="a free port of this machine",
+                fix="end the process that holds it, or choose another with --port",
+            ) from error
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def run(self) -> None:
+        """Decide a few times a second until cancelled."""
+        while True:
+            self._act()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def close(self) -> None:
+        """Stop listening and hang up."""
+        if self._server is not None:
+            self._server.close()
+        for conversation in self._conversations:
+            conversation.cancel()
+        await asyncio.gather(*self._conversations, return_exceptions=True)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from hello to its end."""
+        conversation = asyncio.current_task()
+        assert conversation is not None
+        self._conversations.add(conversation)
+        conversation.add_done_callback(self._conversations.discard)
+        member_id = None
+        try:
+            async with asyncio.timeout(_HELLO_SECONDS):
+                hello = messages.from_launcher(await _line(reader))
+            if not isinstance(hello, Hello):
+                raise NotAMessage(f"a {hello.type} before the hello")
+            refusal = self._refusal(hello)
+            if refusal is not None:
+                logger.warning("refused %s of %s: %s", hello.id, hello.host, refusal)
+                writer.write(messages.line_of(messages.Refused(exit_code=EXIT_USER_ERROR, message=refusal)))
+                await writer.drain()
+                return
+            member_id = hello.id
+            self._welcome(hello, writer)
+            while line := await _line(reader):
+                self._take(member_id, messages.from_launcher(line))
+                self._act()
+        except NotAMessage as error:
+            refused = messages.Refused(exit_code=EXIT_USER_ERROR, message=f"not understood: {error}")
+            writer.write(messages.line_of(refused))
+        except (TimeoutError, ConnectionError, ValueError):  # ValueError: a line beyond the limit
+            pass
+        finally:
+            if member_id is not None and self._writers.get(member_id) is writer:
+                del self._writers[member_id]
+                self._seen = roster.disconnected(self._seen, member_id, self._clock())
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+
+    def _refusal(self, hello: Hello) -> str | None:
+        """Why a launcher has no place in this run; None if it has."""
+        if hello.protocol != messages.PROTOCOL:
+            return (
+                f"this launcher (gpt-run {hello.version}) speaks protocol {hello.protocol}, the coordinator "
+                f"{messages.PROTOCOL}: run both from one image"
+            )
+        if self._run is not None and hello.run != self._run:
+            return f"this coordinator serves run {self._run}, the launcher's is {hello.run}: correct the address"
+        if hello.min_nodes > hello.max_nodes:
+            return f"nodes {hello.min_nodes}:{hello.max_nodes}: the smallest number is above the largest"
+        others = [self._hellos[key] for key in self._seen.members if key != hello.id and key in self._hellos]
+        for other in others:
+            for what, ours, theirs in (
+                ("run", hello.run, other.run),
+                ("version", hello.version, other.version),
+                ("config", hello.config_sha256[:12], other.config_sha256[:12]),
+                ("nodes", f"{hello.min_nodes}:{hello.max_nodes}", f"{other.min_nodes}:{other.max_nodes}"),
+            ):
+                if ours != theirs:
+                    return (
+                        f"the launchers that are here have {what} {theirs} ({other.host}), this one has {ours} "
+                        f"({hello.host}): stop the run and start all of it with the same run file and image"
+                    )
+        return None
+
+    def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
+        now = self._clock()
+        before = self._writers.get(hello.id)
+        if before is not None:
+            before.close()
+        self._writers[hello.id] = writer
+        self._hellos = {key: known for key, known in self._hellos.items() if key in self._seen.members}
+        self._hellos[hello.id] = hello
+        self._name = hello.run
+        self._told.pop(hello.id, None)
+        if not self._seen.members:
+            # The first of a run, or of its next life: nothing binds it.
+            self._seen = replace(self._seen, verdict=None, rules=_rules(hello))
+        claim = None
+        if hello.claim is not None:
+            claim = Round(hello.claim.id, hello.claim.number, hello.claim.seats, first_step=hello.claim.took_step)
+        member = Member(hello.id, hello.host, hello.slots, since=now, seen_at=now, step=hello.step, claim=claim)
+        self._seen = roster.hello(self._seen, member)
+        logger.info("%s of %s is here with %d workers", hello.id, hello.host, hello.slots)
+        self._act()
+
+    def _take(self, member_id: str, message: FromLauncher) -> None:
+        """Note what a launcher says."""
+        now = self._clock()
+        if member_id not in self._seen.members:
+            # Given up as lost while it could not speak: it is heard again as one that comes back.
+            raise ConnectionError
+        match message:
+            case Ready(endpoint=endpoint):
+                self._seen = roster.ready(self._seen, member_id, endpoint, now)
+            case Beat(step=step, took_step=took_step, status=status):
+                self._seen = roster.beat(self._seen, member_id, now, step=step, took_step=took_step)
+                if status is not None:
+                    self.status.report(status)
+            case Failures(failures=past):
+                known = [Failure(now - failure.age_seconds, failure.message) for failure in past]
+                self._seen = roster.remember(self._seen, known)
+            case Leaving():
+                self._seen = roster.leaving(self._seen, member_id)
+            case Ended(round=round_id, end=end, reason=reason, message=text):
+                self._seen = roster.ended(self._seen, member_id, round_id, SeatEnd(end, now, reason, text))
+                if end not in (End.FINISHED, End.PREEMPTED, End.STOPPED):
+                    self.status.error(message.exit_code, reason, text)
+            case Bye():
+                self._seen = roster.left(self._seen, member_id)
+            case Hello():
+                raise NotAMessage("a second hello")
+
+    def _act(self) -> None:
+        """Decide, say so, and again while the decision changes the picture."""
+        while True:
+            now = self._clock()
+            self._seen = roster.settle(self._seen, now)
+            before = self._seen.round
+            decision = decide(self._seen, now)
+            self._seen = roster.carry_out(self._seen, decision, now, round_id=uuid.uuid4().hex)
+            self._announce(decision, before)
+            self.status.look_at(self._name, self._seen, decision, now)
+            if not isinstance(decision, Adopt):
+                return
+
+    def _announce(self, decision: Decision, before: Round | None) -> None:
+        match decision:
+            case Form():
+                self._start_round(before)
+            case Stop(members=members, save=save, reason=reason, message=text):
+                for member_id in members:
+                    claim = self._seen.members[member_id].claim
+                    round_id = claim.id if claim is not None else ""
+                    stop = messages.StopWorkers(round=round_id, save=save, reason=reason, message=text)
+                    self._tell(member_id, stop)
+            case Finish(exit_code=exit_code, reason=reason, message=text):
+                over = messages.Over(exit_code=exit_code, reason=reason, message=text)
+                for member_id in self._seen.members:
+                    self._tell(member_id, over)
+            case Wait(why=why):
+                for member in self._seen.members.values():
+                    if member.ready_at is not None:
+                        self._tell(member.id, messages.Waiting(why=why))
+            case Adopt():
+                logger.info("took over round %d", decision.round.number)
+
+    def _start_round(self, before: Round | None) -> None:
+        current, members = self._seen.round, self._seen.members
+        assert current is not None
+        world_size = sum(members[seat].slots for seat in current.seats)
+        previous: dict[str, Any] | None = None
+        if before is not None:
+            why = cause(before)
+            reason = why.reason or Reason.SCALED
+            previous = {"reason": reason, "counted": why.end is End.FAILED, "message": why.message}
+        self.status.round_formed(self._name, previous["reason"] if previous else None)
+        logger.info("round %d: %d nodes, %d workers", current.number, len(current.seats), world_size)
+        first_rank = 0
+        for seat in current.seats:
+            start = messages.Start(
+                round=current.id,
+                number=current.number,
+                seats=current.seats,
+                first_rank=first_rank,
+                world_size=world_size,
+                endpoint=members[current.seats[0]].endpoint,
+                previous_end=previous,
+            )
+            first_rank += members[seat].slots
+            self._tell(seat, start)
+
+    def _tell(self, member_id: str, message: messages.FromCoordinator) -> None:
+        """Send, unless it was the last thing said; what a broken connection swallows is decided again."""
+        line = messages.line_of(message)
+        writer = self._writers.get(member_id)
+        if writer is None or self._told.get(member_id) == line:
+            return
+        self._told[member_id] = line
+        writer.write(line)
+
+
+def _rules(hello: Hello) -> Rules:
+    return Rules(
+        min_nodes=hello.min_nodes,
+        max_nodes=hello.max_nodes,
+        budget_failures=hello.budget_failures,
+        budget_window_seconds=hello.budget_window_seconds,
+    )
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """The next whole line; b"" at the end. A line cut off by the end is no line."""
+    line = await reader.readline()
+    return line if line.endswith(b"\n") else b""

@@ -1,0 +1,34 @@
+"""What a process owes the pod that it is the first process of, and what it finds there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+TERMINATION_LOG = Path("/dev/termination-log")
+# What the kubelet reads of it.
+_TERMINATION_BYTES = 4096
+
+
+def collect_orphans() -> None:
+    """Reap what was left to process 1 by processes that died; nothing else would. Does nothing in other processes."""
+    if os.getpid() != 1:
+        return
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def explain_end(message: str) -> None:
+    """Leave the reason of a failure where `kubectl describe pod` shows it."""
+    if TERMINATION_LOG.exists():
+        with contextlib.suppress(OSError):
+            TERMINATION_LOG.write_bytes(message.encode()[-_TERMINATION_BYTES:])
+
+
+def count_gpus() -> int:
+    """GPUs that this process may use: what the environment allows of the devices that are there."""
+    devices = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return devices if visible is None else min(devices, len([name for name in visible.split(",") if name.strip()]))

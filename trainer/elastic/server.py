@@ -1,0 +1,83 @@
+"""Runs a coordinator: as a process of its own (`gpt-run coordinator`), or in a thread of a launcher that is alone."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+
+from trainer.elastic.coordinator import Coordinator
+from trainer.elastic.pod import collect_orphans
+from trainer.elastic.status import StatusServer
+from trainer.errors import UserError
+
+HOST = "127.0.0.1"
+HTTP_PORT = 29480
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  # launchers come from other machines
+_PORTS_TRIED = 100
+
+
+def serve_coordinator(*, port: int, http_port: int, run: str | None) -> None:
+    """Serve until SIGTERM or Ctrl+C. UserError if a port is taken: launchers and probes would look for it in vain."""
+    asyncio.run(_serve_until_told(port, http_port, run))
+
+
+async def _serve_until_told(port: int, http_port: int, run: str | None) -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    coordinator = Coordinator(run=run)
+    await coordinator.start(_EVERYWHERE, port)
+    server = StatusServer(coordinator.status, _EVERYWHERE, http_port)
+    print(f"coordinator: launchers at port {port}, http://localhost:{http_port}/status", flush=True)
+    deciding = asyncio.create_task(coordinator.run())
+    await told.wait()
+    deciding.cancel()
+    await coordinator.close()
+    server.close()
+    collect_orphans()
+
+
+class LocalCoordinator:
+    """A coordinator for this machine's launcher alone; a taken port is passed over for the next free one."""
+
+    def __init__(self, run: str) -> None:
+        self._coordinator = Coordinator(run=run, hold_seconds=0.0)
+        self._server = _first_free_server(self._coordinator)
+        self.http_port = self._server.port
+        self.port = 0
+        self._listening = threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._deciding: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._serve, name="coordinator", daemon=True)
+        self._thread.start()
+        self._listening.wait()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
+        if self._deciding is not None:
+            self._loop.call_soon_threadsafe(self._deciding.cancel)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        # The launcher is told the port: it need not be the usual one.
+        self.port = self._loop.run_until_complete(self._coordinator.start(HOST, 0))
+        self._deciding = self._loop.create_task(self._coordinator.run())
+        self._listening.set()
+        try:
+            self._loop.run_until_complete(self._deciding)
+        except asyncio.CancelledError:
+            self._loop.run_until_complete(self._coordinator.close())
+        finally:
+            self._loop.close()
+
+
+def _first_free_server(coordinator: Coordinator) -> StatusServer:
+    for port in range(HTTP_PORT, HTTP_PORT + _PORTS_TRIED):
+        try:
+            return StatusServer(coordinator.status, HOST, port)
+        except UserError:
+            continue
+    return StatusServer(coordinator.status, HOST, 0)

@@ -1,0 +1,183 @@
+"""What `/status`, `/metrics` and `/healthz` of a run say.
+
+`RunStatus` gathers what the coordinator knows and what rank 0 reports through its launcher; `StatusServer` serves it
+from a thread of its own, so a slow reader never holds the coordinator up.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+
+from trainer.elastic.rounds import Decision, Finish, Form, Seen, Stop
+from trainer.errors import EXIT_FINISHED, UserError
+
+FORMAT = 1
+# What rank 0 may set; everything else in its reports is left out.
+_REPORTED = (
+    "attempt",
+    "step",
+    "steps_total",
+    "tokens",
+    "loss",
+    "validation_loss",
+    "tokens_per_second",
+    "mfu_ratio",
+    "last_progress_time",
+    "last_checkpoint",
+    "goodput_seconds",
+    "eta_time",
+    "cost",
+)
+_WORKER_PHASES = ("starting", "restoring", "training", "evaluating", "saving")
+
+
+class RunStatus:
+    """The run as people and the operator see it. Written by the coordinator's loop, read by the server's threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reported: dict[str, Any] = dict.fromkeys(_REPORTED)
+        self._worker_phase = "starting"
+        self._fields: dict[str, Any] = {"run": None, "round": 0, "phase": "waiting", "world_size": 0, "members": []}
+        self._restarts: dict[str, int] = {}
+        self._last_error: dict[str, Any] | None = None
+        self._registry = CollectorRegistry()
+        self._rounds = Counter(
+            "gptrun_coordinator_rounds", "Rounds formed, by what ended the one before", ["run", "reason"],
+            registry=self._registry,
+        )  # fmt: skip
+        self._members = Gauge(
+            "gptrun_coordinator_members", "Launchers that are here", ["run"], registry=self._registry
+        )  # fmt: skip
+
+    def report(self, fields: dict[str, Any]) -> None:
+        """What rank 0 says of its training."""
+        with self._lock:
+            self._reported.update({key: fields[key] for key in _REPORTED if key in fields})
+            if fields.get("phase") in _WORKER_PHASES:
+                self._worker_phase = fields["phase"]
+
+    def error(self, exit_code: int, reason: str | None, message: str) -> None:
+        """The newest failure; stays until there is another."""
+        with self._lock:
+            self._last_error = {"exit_code": exit_code, "reason": reason, "message": message}
+
+    def round_formed(self, run: str, reason: str | None) -> None:
+        """Count a round; reason: what ended the one before, None for the first."""
+        with self._lock:
+            if reason is not None:
+                self._restarts[reason] = self._restarts.get(reason, 0) + 1
+            self._rounds.labels(run=run, reason=reason or "").inc()
+            self._worker_phase = "starting"
+
+    def look_at(self, run: str, seen: Seen, decision: Decision, now: float) -> None:
+        """Take over what the coordinator sees."""
+        current = seen.round
+        running = current.running if current is not None else ()
+        members = [
+            {
+                "id": member.id,
+                "host": member.host,
+                "slots": member.slots,
+                "step": member.step,
+                "last_seen_seconds": round(now - member.seen_at, 3),
+            }
+            for member in seen.members.values()
+        ]
+        if isinstance(decision, Finish) and decision.exit_code != EXIT_FINISHED:
+            self.error(decision.exit_code, decision.reason, decision.message)
+        with self._lock:
+            self._fields = {
+                "run": run,
+                "round": current.number if current is not None else 0,
+                "phase": self._phase(decision, bool(running)),
+                "world_size": sum(seen.members[seat].slots for seat in running if seat in seen.members),
+                "nodes": {"min": seen.rules.min_nodes, "max": seen.rules.max_nodes},
+                "members": members,
+            }
+            self._members.labels(run=run).set(len(members))
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of /status."""
+        with self._lock:
+            return {
+                "format": FORMAT,
+                **self._fields,
+                **self._reported,
+                "restarts": dict(self._restarts),
+                "last_error": self._last_error,
+            }
+
+    def metrics(self) -> bytes:
+        """The text of /metrics."""
+        return bytes(generate_latest(self._registry))
+
+    def _phase(self, decision: Decision, running: bool) -> str:
+        if isinstance(decision, Finish):
+            return "finished" if decision.exit_code == EXIT_FINISHED else "failed"
+        if isinstance(decision, Stop):
+            return "draining"
+        return self._worker_phase if running or isinstance(decision, Form) else "waiting"
+
+
+class StatusServer:
+    """HTTP over a RunStatus."""
+
+    def __init__(self, status: RunStatus, host: str, port: int) -> None:
+        """Listen; port 0 lets the kernel choose. UserError if the port is taken."""
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(status))
+        except OSError as error:
+            raise UserError(
+                f"port {port} for /status cannot be opened ({error.strerror or error})",
+                expected="a free port of this machine",
+                fix="end the process that holds it, or choose another with --http",
+            ) from error
+        self.port = int(self._server.server_address[1])
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _handler(status: RunStatus) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/status":
+                self._answer("application/json", json.dumps(status.document()).encode())
+            elif path == "/metrics":
+                self._answer(CONTENT_TYPE_LATEST, status.metrics())
+            elif path == "/healthz":
+                self._answer("text/plain", b"ok\n")
+            else:
+                self.send_error(HTTPStatus.NOT_FOUND, "there are /status, /metrics and /healthz")
+
+        def _answer(self, content_type: str, body: bytes) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args: Any) -> None:
+            """Probes come every few seconds: no line for each."""
+
+    return Handler
+
+
+def now_text() -> str:
+    """The time for people and JSON, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
