@@ -54,9 +54,12 @@ class Coordinator:
         *,
         run: str | None = None,
         hold_seconds: float = 5.0,
+        silent_seconds: float = Rules.silent_seconds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """run: the only name it serves; None: that of the first launcher. hold_seconds: see `Seen.hold_until`."""
+        """run: the only name it serves; None: that of the first launcher. hold_seconds: see `Seen.hold_until`;
+        silent_seconds: see `Rules`."""
+        self._silent_seconds = silent_seconds
         self._run = run
         self._name = run or ""
         self._clock = clock
@@ -167,7 +170,7 @@ class Coordinator:
         self._told.pop(hello.id, None)
         if not self._seen.members:
             # The first of a run, or of its next life: nothing binds it.
-            self._seen = replace(self._seen, verdict=None, rules=_rules(hello))
+            self._seen = replace(self._seen, verdict=None, rules=_rules(hello, self._silent_seconds))
         claim = None
         if hello.claim is not None:
             claim = Round(hello.claim.id, hello.claim.number, hello.claim.seats, first_step=hello.claim.took_step)
@@ -272,12 +275,13 @@ class Coordinator:
         writer.write(line)
 
 
-def _rules(hello: Hello) -> Rules:
+def _rules(hello: Hello, silent_seconds: float) -> Rules:
     return Rules(
         min_nodes=hello.min_nodes,
         max_nodes=hello.max_nodes,
         budget_failures=hello.budget_failures,
         budget_window_seconds=hello.budget_window_seconds,
+        silent_seconds=silent_seconds,
     )
 
 

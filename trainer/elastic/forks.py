@@ -24,12 +24,15 @@ from trainer.elastic.signals import LAUNCHER_PID_VARIABLE, die_with_launcher, na
 class Forks:
     """The fork server of this process."""
 
-    def __init__(self, preload: str) -> None:
-        """Start the fork server. preload: the module that imports what children need."""
+    def __init__(self, preload: str, *, processes: int) -> None:
+        """Start the fork server. preload: the module that imports what children need; processes: how many at a time
+        share the cores, of which each gets its part unless OMP_NUM_THREADS says otherwise."""
         self._first_code: int | None = None
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["trainer.elastic.fork_server", preload])
         os.environ[LAUNCHER_PID_VARIABLE] = str(os.getpid())
+        # Read when libraries are loaded, so it has to be there before the fork server is.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
 
         # By this thread: the kernel ends the fork server when the thread that started it does.
         forkserver.ensure_running()

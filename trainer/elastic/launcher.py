@@ -7,6 +7,7 @@ workers, twenty times a second and whenever one of them stirs. It is the pod's P
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -40,7 +41,7 @@ from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.signals import StopSignals
 from trainer.elastic.workers import Outcome, RoundStore, Workers
-from trainer.errors import EXIT_FINISHED, EXIT_PREEMPTED, UserError
+from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, UserError
 
 PREVIOUS_END_VARIABLE = "GPTRUN_PREVIOUS_END"
 _LOOK_SECONDS = 0.05
@@ -82,7 +83,7 @@ class Launcher:
         self._id = uuid.uuid4().hex
         self._host = os.uname().nodename
         self._signals = signals
-        self._forks = Forks(preload)
+        self._forks = Forks(preload, processes=job.slots)
         self._link = Link(*coordinator, self._introduction)
         self._beat_at = 0.0
         self._step = 0
@@ -135,12 +136,19 @@ class Launcher:
                 self._waiting_for = self._link.error
                 self._say(f"{self._link.error}; trying for {_COORDINATOR_SECONDS:.0f} s")
             elif time.monotonic() > patience_ends:
-                raise UserError(
-                    f"{self._link.error}, for {_COORDINATOR_SECONDS:.0f} s",
-                    expected="a coordinator that answers (`gpt-run coordinator`)",
-                    fix="correct --coordinator (PET_RDZV_ENDPOINT), or see why it does not run",
-                )
+                self._over = self._without_coordinator()
         return None
+
+    def _without_coordinator(self) -> Over:
+        """The end of a launcher that has waited long enough; UserError for an address that nobody knows."""
+        found = f"{self._link.error}, for {_COORDINATOR_SECONDS:.0f} s"
+        if self._link.unknown_host:
+            raise UserError(
+                found,
+                expected="the address of a machine that runs `gpt-run coordinator`",
+                fix="correct --coordinator (PET_RDZV_ENDPOINT)",
+            )
+        return Over(exit_code=EXIT_FAILED, reason=Reason.COORDINATOR_LOST, message=found)
 
     def _say_ready(self) -> None:
         if self._store is not None:
@@ -170,6 +178,7 @@ class Launcher:
                 elif dumped_at is not None and now - dumped_at > _DUMP_SECONDS:
                     self._keep_stacks(workers.stacks())
                     workers.end_hung(f"no progress for {self._job.hang_seconds:g} s (elastic.hang_seconds)")
+                    progress_at, dumped_at = math.inf, None
             self._hear(workers)
         finally:
             workers.close()
@@ -202,8 +211,9 @@ class Launcher:
             case Over(reason=reason, message=text):
                 workers.end_now(reason or Reason.WORKER_FAILED, text)
             case Refused(message=text):
-                # Its run goes on elsewhere; what these workers still write is fenced.
-                workers.end_now(Reason.COORDINATOR_LOST, text)
+                # A new coordinator that does not take us, after an update say.
+                self._say(text)
+                workers.stop(Reason.COORDINATOR_LOST, self._job.grace_seconds)
 
     def _leave(self, workers: Workers) -> None:
         """This machine is to stop: once gently, at once if the user insists."""

@@ -27,6 +27,8 @@ class Link:
         self.address = f"{host}:{port}"
         self.error: str | None = None
         """Why the newest try to connect failed; None while connected."""
+        self.unknown_host = False
+        """Whether it failed because the address does not resolve."""
         self._where = (host, port)
         self._hello = hello
         self._socket: socket.socket | None = None
@@ -56,6 +58,7 @@ class Link:
             found = socket.create_connection(self._where, timeout=CONNECT_SECONDS)
         except OSError as error:
             self.error = f"coordinator {self.address}: {error.strerror or error}"
+            self.unknown_host = isinstance(error, socket.gaierror)
             return
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket, self._received, self.error = found, b"", None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
 
@@ -42,7 +43,8 @@ class LocalCoordinator:
     """A coordinator for this machine's launcher alone; a taken port is passed over for the next free one."""
 
     def __init__(self, run: str) -> None:
-        self._coordinator = Coordinator(run=run, hold_seconds=0.0)
+        # Nobody else can have a round, and a launcher that Ctrl+Z stopped is not lost: its coordinator stood still too.
+        self._coordinator = Coordinator(run=run, hold_seconds=0.0, silent_seconds=math.inf)
         self._server = _first_free_server(self._coordinator)
         self.http_port = self._server.port
         self.port = 0

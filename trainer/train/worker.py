@@ -48,14 +48,14 @@ def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals, p
         _leave(rank, EXIT_PREEMPTED, Reason.PREEMPTED, "")
     except Exception as error:
         known = isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed)
-        _leave(rank, EXIT_FAILED, _reason(error), f"error: {error}" if known else traceback.format_exc())
+        _leave(rank, EXIT_FAILED, reason_of(error), f"error: {error}" if known else traceback.format_exc())
 
 
 class _StoppedBeforeFirstStep(Exception):
     """Another rank has obeyed the wish to stop before this one could take a step: nothing is lost."""
 
 
-def _reason(error: Exception) -> Reason:
+def reason_of(error: Exception) -> Reason:
     """Why an attempt failed, in the word that status and metrics use."""
     if isinstance(error, Fenced):
         return Reason.FENCED

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
-from tests.integration.training import wait_until_gone
+from tests.integration.training import WAIT_SECONDS, wait_until_gone
 
 # Steps of some tens of milliseconds, and a commit after every tenth.
 # At a higher learning rate so small a model is unstable, and rounding grows.
@@ -96,11 +97,7 @@ def test_a_hung_worker_is_ended_with_its_stacks_in_the_store(make_nodes: MakeNod
     end = nodes.training.claims()[1]["previous_end"]
     assert (end["reason"], end["counted"]) == ("Hung", True)
     assert "elastic.hang_seconds" in end["message"]
-    deadline = time.monotonic() + 30
-    while not (stacks := list(nodes.training.run.glob("logs/a0001/stacks-*.txt"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert "Thread" in "".join(file.read_text() for file in stacks)
+    wait_until(lambda: "Thread" in "".join(file.read_text() for file in nodes.training.run.glob("logs/a0001/stacks-*")))
     assert nodes.status()["restarts"] == {"Hung": 1}
     stop_all(nodes)
     assert other.popen.returncode == 75
@@ -115,6 +112,38 @@ def test_sigterm_to_all_at_once_saves_one_step(make_nodes: MakeNodes, nproc: int
     last = max(nodes.training.steps())
     assert nodes.training.checkpoints() == [f"step-{last:08d}-a0001"]
     assert nodes.training.claims()[0]["world_size"] == 2 * nproc
+
+
+def test_sigterm_at_the_start_of_a_round_counts_for_nothing(make_nodes: MakeNodes) -> None:
+    nodes = make_nodes("1:2", steps=100_000)
+    nodes.start(), nodes.start()
+    wait_until(lambda: len(nodes.launchers[1].workers()) == 1)
+    nodes.launchers[1].popen.terminate()
+    assert nodes.launchers[1].wait() == 75, nodes.launchers[1].text
+    wait_until(lambda: bool(claims := nodes.training.claims()) and claims[-1]["world_size"] == 1)
+    nodes.wait_for_steps(f"a{len(nodes.training.claims()):04d}", 3)
+    assert set(nodes.status()["restarts"]) <= {"Preempted"}
+    stop_all(nodes)
+
+
+def test_sigterm_during_an_evaluation_saves_and_the_others_go_on(make_nodes: MakeNodes) -> None:
+    nodes = make_nodes("1:2", steps=100_000, evaluate={"every_steps": 4})
+    nodes.start(), nodes.start()
+    wait_until(lambda: nodes.status()["phase"] == "evaluating")
+    nodes.launchers[1].popen.terminate()
+    assert nodes.launchers[1].wait() == 75, nodes.launchers[1].text
+    nodes.wait_for_steps("a0002", 3)
+    claim = nodes.training.claims()[1]
+    assert claim["world_size"] == 1
+    assert claim["base_checkpoint"] == f"step-{max(nodes.training.steps('a0001')):08d}-a0001"
+    stop_all(nodes)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def stop_all(nodes: Nodes) -> None:

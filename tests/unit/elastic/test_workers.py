@@ -106,7 +106,7 @@ Start = Callable[[str], Workers]
 @pytest.fixture(scope="module")
 def forks() -> Forks:
     sys.path.insert(0, str(Path(__file__).parent))
-    return Forks("trainer.elastic.pulse")
+    return Forks("trainer.elastic.pulse", processes=2)
 
 
 @pytest.fixture
