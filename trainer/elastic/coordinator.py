@@ -13,7 +13,6 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from trainer.elastic import messages, roster
@@ -67,6 +66,7 @@ class Coordinator:
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
         self._told: dict[str, bytes] = {}
+        self._logged = ""
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
         self.status = RunStatus()
@@ -169,8 +169,7 @@ class Coordinator:
         self._name = hello.run
         self._told.pop(hello.id, None)
         if not self._seen.members:
-            # The first of a run, or of its next life: nothing binds it.
-            self._seen = replace(self._seen, verdict=None, rules=_rules(hello, self._silent_seconds))
+            self._seen = roster.first_comes(self._seen, _rules(hello, self._silent_seconds))
         claim = None
         if hello.claim is not None:
             claim = Round(hello.claim.id, hello.claim.number, hello.claim.seats, first_step=hello.claim.took_step)
@@ -214,8 +213,9 @@ class Coordinator:
             before = self._seen.round
             decision = decide(self._seen, now)
             self._seen = roster.carry_out(self._seen, decision, now, round_id=uuid.uuid4().hex)
-            self._announce(decision, before)
+            # First: who is told of a decision may ask for the status at once.
             self.status.look_at(self._name, self._seen, decision, now)
+            self._announce(decision, before)
             if not isinstance(decision, Adopt):
                 return
 
@@ -224,21 +224,25 @@ class Coordinator:
             case Form():
                 self._start_round(before)
             case Stop(members=members, save=save, reason=reason, message=text):
+                how = "save and stop" if save else "stop at once"
+                self._log(f"{reason}: {text}; {len(members)} nodes {how}")
                 for member_id in members:
                     claim = self._seen.members[member_id].claim
                     round_id = claim.id if claim is not None else ""
                     stop = messages.StopWorkers(round=round_id, save=save, reason=reason, message=text)
                     self._tell(member_id, stop)
             case Finish(exit_code=exit_code, reason=reason, message=text):
+                self._log(f"over with exit code {exit_code}: {text}")
                 over = messages.Over(exit_code=exit_code, reason=reason, message=text)
                 for member_id in self._seen.members:
                     self._tell(member_id, over)
             case Wait(why=why):
+                self._log(why)
                 for member in self._seen.members.values():
                     if member.ready_at is not None:
                         self._tell(member.id, messages.Waiting(why=why))
             case Adopt():
-                logger.info("took over round %d", decision.round.number)
+                self._log(f"took over round {decision.round.number} of {len(decision.round.seats)} nodes")
 
     def _start_round(self, before: Round | None) -> None:
         current, members = self._seen.round, self._seen.members
@@ -250,7 +254,8 @@ class Coordinator:
             reason = why.reason or Reason.SCALED
             previous = {"reason": reason, "counted": why.end is End.FAILED, "message": why.message}
         self.status.round_formed(self._name, previous["reason"] if previous else None)
-        logger.info("round %d: %d nodes, %d workers", current.number, len(current.seats), world_size)
+        hosts = ", ".join(members[seat].host for seat in current.seats)
+        self._log(f"round {current.number}: {len(current.seats)} nodes, {world_size} workers ({hosts})")
         first_rank = 0
         for seat in current.seats:
             start = messages.Start(
@@ -264,6 +269,12 @@ class Coordinator:
             )
             first_rank += members[seat].slots
             self._tell(seat, start)
+
+    def _log(self, text: str) -> None:
+        """Each decision once: it is made again as long as nothing changes."""
+        if text != self._logged:
+            self._logged = text
+            logger.info(text)
 
     def _tell(self, member_id: str, message: messages.FromCoordinator) -> None:
         """Send, unless it was the last thing said; what a broken connection swallows is decided again."""

@@ -95,6 +95,8 @@ class Launcher:
         self._leaving = False
         self._over: Over | Refused | None = None
         self._waiting_for: str | None = None
+        self._complaint = ""
+        """What the user was told of this machine's workers."""
         self._status: dict[str, Any] = {}
         self._store: RoundStore | None = None
 
@@ -242,6 +244,7 @@ class Launcher:
         """Tell the user and the coordinator how the workers ended."""
         assert self._start is not None
         if outcome.end in (End.FAILED, End.FENCED, End.INVALID, End.STUCK):
+            self._complaint = outcome.message
             self._say(outcome.message)
         self._ended = Ended(
             round=self._start.round,
@@ -255,7 +258,7 @@ class Launcher:
     def _exit_code(self, outcome: Outcome | None) -> int:
         if self._over is not None:
             if self._over.exit_code != EXIT_FINISHED:
-                if outcome is None or self._over.message not in outcome.message:
+                if self._over.message not in self._complaint:
                     prefix = "" if self._over.message.startswith("error: ") else "error: "
                     self._say(f"{prefix}{self._over.message}")
                 explain_end(self._over.message)

@@ -9,7 +9,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trainer.elastic.reasons import Reason
-from trainer.elastic.rounds import Adopt, Decision, End, Failure, Finish, Form, Member, Round, SeatEnd, Seen, failures
+from trainer.elastic.rounds import (
+    Adopt,
+    Decision,
+    End,
+    Failure,
+    Finish,
+    Form,
+    Member,
+    Round,
+    Rules,
+    SeatEnd,
+    Seen,
+    failures,
+)
+
+
+def first_comes(seen: Seen, rules: Rules) -> Seen:
+    """A launcher comes where none is: its rules hold, and a run that was over begins its next life."""
+    if seen.verdict is not None:
+        seen = replace(seen, verdict=None, round=None)
+    return replace(seen, rules=rules)
 
 
 def hello(seen: Seen, member: Member) -> Seen:

@@ -11,6 +11,7 @@ from trainer.elastic.coordinator import Coordinator
 from trainer.elastic.pod import collect_orphans
 from trainer.elastic.status import StatusServer
 from trainer.errors import UserError
+from trainer.metrics.console import configure_logging
 
 HOST = "127.0.0.1"
 HTTP_PORT = 29480
@@ -20,6 +21,7 @@ _PORTS_TRIED = 100
 
 def serve_coordinator(*, port: int, http_port: int, run: str | None) -> None:
     """Serve until SIGTERM or Ctrl+C. UserError if a port is taken: launchers and probes would look for it in vain."""
+    configure_logging(rank=0)
     asyncio.run(_serve_until_told(port, http_port, run))
 
 

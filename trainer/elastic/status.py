@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -176,8 +175,3 @@ def _handler(status: RunStatus) -> type[BaseHTTPRequestHandler]:
             """Probes come every few seconds: no line for each."""
 
     return Handler
-
-
-def now_text() -> str:
-    """The time for people and JSON, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,6 +12,9 @@ import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+# Whether there is a GPU must be asked without initialising CUDA, which no fork could do again.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
+
 # Parts of torch that it imports itself only at their first use, which would be each worker's first step.
 import torch._dynamo
 import torch.distributed.checkpoint

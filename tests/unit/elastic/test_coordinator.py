@@ -131,6 +131,14 @@ def test_two_launchers_from_start_to_finish(coordinator: LocalCoordinator, conne
         assert over.exit_code == 0
     assert json.loads(get(coordinator, "/status"))["phase"] == "finished"
 
+    # The same run again, longer say: what was over is not.
+    for launcher in (first, second):
+        launcher.say(Bye())
+        launcher.link.close()
+    next_life = connect("c", nodes=(1, 1))
+    next_life.say(Ready(endpoint="c:1"))
+    assert isinstance(next_life.wait_for(Start), Start)
+
 
 def test_status_has_all_fields_of_the_contract(coordinator: LocalCoordinator, connect: Connect) -> None:
     one = connect("a", nodes=(1, 3))
