@@ -213,7 +213,7 @@ def overhead(report: Report) -> tuple[str, bool]:
 
 
 FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
-PAUSE = "pause of three machines with a commit every 20 steps, median of 5, steps done again: "
+PAUSE = "pause of three machines with a commit every 20 steps, median, steps done again: "
 ROWS = [
     Row(
         "resume-exact",
