@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
-from tests.integration.training import WAIT_SECONDS, wait_until_gone
+from tests.integration.training import wait_until, wait_until_gone
 
 # Steps of some tens of milliseconds, and a commit after every tenth.
 # At a higher learning rate so small a model is unstable, and rounding grows.
@@ -41,9 +38,9 @@ def test_a_run_under_all_of_it_is_the_run_left_alone(make_nodes: MakeNodes) -> N
     ends = [(claim["previous_end"]["reason"], claim["previous_end"]["counted"]) for claim in claims[1:]]
     assert ends == [("Preempted", False), ("Scaled", False), ("NodeLost", False), ("WorkerFailed", True)]
     for stopped_gently in ("a0001", "a0002"):
-        assert nodes.pause_after(stopped_gently)[1] == 0
+        assert nodes.training.pause_after(stopped_gently)[1] == 0
     for killed in ("a0003", "a0004"):
-        assert nodes.pause_after(killed)[1] <= 12
+        assert nodes.training.pause_after(killed)[1] <= 12
     ours, theirs = nodes.training.steps(), alone.training.steps()
     assert list(ours) == list(theirs) == list(range(1, 501))
     assert [batch for _, batch in ours.values()] == [batch for _, batch in theirs.values()]
@@ -80,7 +77,7 @@ def test_a_coordinator_that_dies_is_missed_by_nobody(make_nodes: MakeNodes) -> N
     claims = nodes.training.claims()
     assert [claim["world_size"] for claim in claims] == [2, 3]
     assert claims[1]["previous_end"]["reason"] == "Scaled"
-    assert nodes.pause_after("a0001")[1] == 0
+    assert nodes.training.pause_after("a0001")[1] == 0
     assert nodes.status()["round"] == 2
     stop_all(nodes)
 
@@ -134,13 +131,6 @@ def test_sigterm_during_an_evaluation_saves_and_the_others_go_on(make_nodes: Mak
     assert claim["world_size"] == 1
     assert claim["base_checkpoint"] == f"step-{max(nodes.training.steps('a0001')):08d}-a0001"
     stop_all(nodes)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def stop_all(nodes: Nodes) -> None:

@@ -6,15 +6,13 @@ import os
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from tests.integration.servers import free_port
 from tests.integration.train.conftest import MakeTraining, Warm
-from tests.integration.training import WAIT_SECONDS, Training, wait_until_gone
+from tests.integration.training import WAIT_SECONDS, Training, wait_until, wait_until_gone
 
 # Steps of several seconds: a stop is still under way when the next signal comes.
 SLOW = {"batch": {"sequences": 400, "micro_sequences": 1}}
@@ -108,13 +106,6 @@ class Screen:
             except OSError:  # the last program that held the terminal has ended
                 return
             self._received += data
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def handles(pid: int, number: int) -> bool:

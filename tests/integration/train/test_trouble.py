@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.servers import LosingProxy, Server, s3_environment
 from tests.integration.train.conftest import MakeTraining, Warm
+from tests.integration.training import Training
 from trainer.checkpoint.references import resolve_url
 
 
@@ -107,3 +108,11 @@ def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     shown = ["checkpoints", "show", "--json", f"{server.url}/losing/small"]
     ended = warm.command(training, *shown, environment=server.environment)
     assert json.loads(ended.text)["loss"] == pytest.approx(alone.steps()[24][0], abs=1e-5)
+
+
+def test_under_torchrun(training: Training) -> None:
+    # The agent of torch in place of ours; a worker is one command.
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = training.start(*torchrun, "-m", "trainer", "worker", "run.yaml", "--set", "steps=4", program=())
+    assert process.wait() == 0, process.text
+    assert training.committed("step-00000004-a0001")["world_size"] == 2
