@@ -2,9 +2,10 @@
 
     python -m benchmarks.elastic_soak [--seeds N] [--first SEED] [--json]
 
-Up to three machines train; at random steps one is told to stop, loses its power, loses its worker, joins, freezes and
-comes back, or the coordinator is replaced. In the end every global batch must be in the final lineage once, with the
-loss of the run left alone within 1e-5, and no process may be left. A failing seed is told with its events.
+Up to three machines train, whose clocks are 5 s apart; at random steps one is told to stop, loses its power, loses its
+worker, joins, freezes and comes back, or the coordinator is replaced. In the end every global batch must be in the
+final lineage once, with the loss of the run left alone within 1e-5, and no process may be left. A failing seed is told
+with its events.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import psutil
 from benchmarks.common import hardware
 from benchmarks.recovery import wait_for_steps, wait_for_world
 from benchmarks.whole_run import prepare_text
+from tests.integration.clocks import skewed
 from tests.integration.nodes import Nodes
 from tests.integration.training import Process, Training
 
@@ -42,6 +44,7 @@ RUN: dict[str, Any] = {
     "elastic": {"budget": {"failures": 100}},
     "log": {"every_steps": 1},
 }
+CLOCKS_SECONDS = (-5, 0, 5)
 EVENTS = ("terminate", "power off", "kill a worker", "freeze", "replace the coordinator")
 
 
@@ -149,7 +152,7 @@ class Trouble:
 
     def _start(self) -> None:
         self.events.append("join")
-        self._machines.append(self._nodes.start())
+        self._machines.append(self._nodes.start(environment=skewed(self._chance.choice(CLOCKS_SECONDS))))
 
     def _happen(self, event: str) -> None:
         self.events.append(event)

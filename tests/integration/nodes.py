@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.servers import free_port
@@ -28,11 +29,12 @@ class Nodes:
         self.coordinator = process
         return process
 
-    def start(self, *overrides: str, nproc: int = 1) -> Process:
+    def start(self, *overrides: str, nproc: int = 1, environment: Mapping[str, str] | None = None) -> Process:
         """`gpt-run train` of one more machine."""
         launcher = self.training.start(
             *("train", "run.yaml", "--nproc", str(nproc), "--nnodes", self._nnodes),
             *("--coordinator", f"127.0.0.1:{self.port}", *sets(overrides)),
+            environment=environment,
         )
         self.launchers.append(launcher)
         return launcher

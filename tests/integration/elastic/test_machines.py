@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
+
+import psutil
+
+from tests.integration.clocks import skewed
 from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
 from tests.integration.training import wait_until, wait_until_gone
@@ -96,6 +102,35 @@ def test_a_hung_worker_is_ended_with_its_stacks_in_the_store(make_nodes: MakeNod
     assert nodes.status()["restarts"] == {"Hung": 1}
     stop_all(nodes)
     assert other.popen.returncode == 75
+
+
+def test_a_rank_without_memory_is_named_and_the_run_goes_on(make_nodes: MakeNodes) -> None:
+    nodes = make_nodes("2", steps=100_000)
+    _, poor = nodes.start(), nodes.start()
+    nodes.wait_for_steps("a0001", 5)
+    worker = poor.workers()[0]
+    # What it asks the kernel for from now on it does not get.
+    worker.rlimit(psutil.RLIMIT_AS, (2**20, psutil.RLIM_INFINITY))
+    nodes.wait_for_steps("a0002", 5)
+    end = nodes.training.claims()[1]["previous_end"]
+    assert (end["reason"], end["counted"]) == ("OutOfMemory", True)
+    assert nodes.status()["restarts"] == {"OutOfMemory": 1}
+    stop_all(nodes)
+
+
+def test_clocks_that_are_apart_change_nothing(make_nodes: MakeNodes) -> None:
+    alone = make_nodes("1", steps=40)
+    assert alone.start().wait() == 0
+    nodes = make_nodes("1:3", steps=40)
+    launchers = [nodes.start(environment=skewed(seconds)) for seconds in (5, -5, 3600)]
+    assert [launcher.wait() for launcher in launchers] == [0, 0, 0], launchers[0].text
+    ours, theirs = nodes.training.steps(), alone.training.steps()
+    assert [batch for _, batch in ours.values()] == [batch for _, batch in theirs.values()]
+    # The clocks were wrong indeed: the kernel, which dates the file, has the right one.
+    claim = nodes.training.run / "attempts" / "a0001.json"
+    assert (
+        abs(datetime.fromisoformat(json.loads(claim.read_text())["started_at"]).timestamp() - claim.stat().st_mtime) > 4
+    )
 
 
 def test_sigterm_to_all_at_once_saves_one_step(make_nodes: MakeNodes) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.integration.servers import LosingProxy, Server, s3_environment
+from tests.integration.servers import Proxy, Server, s3_environment
 from tests.integration.train.conftest import MakeTraining, Warm
 from tests.integration.training import Training
 from trainer.checkpoint.references import resolve_url
@@ -90,7 +90,7 @@ def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     assert warm.worker(alone).code == 0
 
     training = make_training(checkpoint={"store": f"{server.url}/losing"}, batch={"micro_sequences": 1})
-    proxy = LosingProxy(server.port)
+    proxy = Proxy(server.port)
     environment = server.environment | s3_environment(proxy.port)
     ranks = warm.workers(training, ranks=2, environment=environment)
     ranks[0].wait_for("^step +3/")
