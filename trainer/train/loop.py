@@ -91,7 +91,6 @@ def train(run: Run) -> Outcome:
     failed.
     """
     progress, config = run.progress, run.config
-    run.signals.arm()
     run.meter.start(time.monotonic())
     last_save = _SaveClock(config.checkpoint.every_seconds)
     nonfinite_in_a_row = 0
@@ -102,6 +101,8 @@ def train(run: Run) -> Outcome:
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
         result = train_step(run.step, batch.tokens, lambda: _own_flags(run, last_save))
         _advance(run, batch, result, time.monotonic() - started)
+        # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
+        run.signals.arm()
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
         suspect = not result.finite and _on_nonfinite(run, batch, result, nonfinite_in_a_row)
         if progress.step % config.log.every_steps == 0 or progress.step == run.total_steps:

@@ -78,6 +78,17 @@ def test_sigterm_before_training_ends_at_once(training: Training, warm: Warm) ->
     assert not training.run.exists()
 
 
+def test_sigterm_in_the_first_step_does_not_wait_for_it(make_training: MakeTraining) -> None:
+    # A first step may compile for minutes.
+    training = make_training(**SLOW)
+    process = training.train(nproc=2)
+    process.wait_for("^starting at step 0")
+    process.popen.terminate()
+    assert process.wait() == 75, process.text
+    assert training.steps() == {}
+    assert training.checkpoints() == []
+
+
 class Screen:
     """What a terminal was sent; a terminal that nobody reads stops the program that writes to it."""
 
