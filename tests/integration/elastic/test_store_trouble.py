@@ -92,7 +92,8 @@ def test_a_machine_that_wakes_up_after_the_end_commits_in_vain(make_nodes: MakeN
     store.proxy.release()
     for member in frozen:
         member.resume()
-    assert zombie.wait() == 0, zombie.text
+    assert zombie.wait() == 1, zombie.text
+    assert "belongs to attempt a0002" in zombie.text
     late = resolve_url(f"{store.url}/small/checkpoints/step-00000020-a0001")
     assert (late.step, late.attempt) == (20, 1)
     newest = resolve_url(f"{store.url}/small")
