@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import hardware
-from benchmarks.recovery import wait_for_steps, wait_for_world
+from benchmarks.recovery import wait_for_world
 from benchmarks.whole_run import prepare_text
 from tests.integration.clocks import skewed
 from tests.integration.nodes import Nodes
@@ -44,6 +44,7 @@ RUN: dict[str, Any] = {
     "elastic": {"budget": {"failures": 100}},
     "log": {"every_steps": 1},
 }
+WAIT_SECONDS = 300.0
 CLOCKS_SECONDS = (-5, 0, 5)
 EVENTS = ("terminate", "power off", "kill a worker", "freeze", "replace the coordinator")
 
@@ -129,8 +130,8 @@ class Trouble:
             self._start()
         wait_for_world(self._training, MACHINES)
         while True:
-            wait_for_steps(self._training, self._chance.randint(1, 40))
-            if max(self._training.steps()) > STEPS * 0.8:
+            self._training_goes_on(1, steps=self._chance.randint(1, 40))
+            if max(self._training.steps()) > 0.8 * STEPS:
                 break
             self._note_processes()
             if len(self._machines) < MACHINES:
@@ -181,9 +182,20 @@ class Trouble:
             attempt += 1
         self._training_goes_on(attempt + 1)
 
-    def _training_goes_on(self, attempt: int) -> None:
-        if max(self._training.steps()) < STEPS:
-            wait_for_steps(self._training, 1, attempt=attempt)
+    def _training_goes_on(self, attempt: int, *, steps: int = 1) -> None:
+        """Wait until the newest attempt, from the given one on, has taken some steps.
+
+        Or for the run's last step: it may be over before a machine is warm.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        while STEPS not in self._training.steps():
+            newest = len(self._training.claims())
+            if newest >= attempt and len(self._training.steps(f"a{newest:04d}")) >= steps:
+                return
+            if time.monotonic() > deadline:
+                texts = "\n".join(machine.text[-1000:] for machine in self._machines)
+                raise RuntimeError(f"no step of attempt {attempt} within {WAIT_SECONDS:g} s:\n{texts}")
+            time.sleep(0.05)
 
     def _note_processes(self) -> None:
         for machine in self._machines:
