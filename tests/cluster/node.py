@@ -21,7 +21,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 CONTAINERD = "/usr/bin/containerd"
 CNI_PROGRAMS = "/usr/lib/cni"
 # Paths that programs know by heart: a node sees a folder of its own there. Some exist on a node only.
-FIXED_PATHS = ("/run", "/var/lib/cni", "/var/log/containers")
+FIXED_PATHS = ("/run", "/var/lib/cni", "/var/lib/kubelet", "/var/log/containers", "/var/log/pods")
 MADE_PATHS = FIXED_PATHS[1:]
 # What the kubelet wants of the kernel. It finds it there, on files of ours, and leaves the host's settings alone.
 KERNEL_SETTINGS = {
@@ -67,8 +67,6 @@ def start_kubelet(machine: Machine) -> None:
             tool("kubelet"),
             f"--config={machine.folder}/kubelet.yaml",
             f"--kubeconfig={CERTIFICATES}/{machine.name}.kubeconfig",
-            f"--root-dir={machine.folder}/kubelet",
-            f"--cert-dir={machine.folder}/kubelet-certificates",
             f"--hostname-override={machine.name}",
             f"--node-ip={machine.address}",
         ],
@@ -200,7 +198,6 @@ def kubelet_config(machine: Machine) -> dict[str, object]:
         "clusterDNS": [layout.CONTROL],
         "clusterDomain": layout.CLUSTER_DOMAIN,
         "resolvConf": "",
-        "podLogsDir": f"{machine.folder}/pods",
         "volumePluginDir": f"{machine.folder}/volume-plugins",
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
