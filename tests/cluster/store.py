@@ -24,13 +24,12 @@ class S3:
     @cached_property
     def filesystem(self) -> fsspec.AbstractFileSystem:
         """A client that never answers from memory."""
-        options = {"region_name": "us-east-1"}
         return fsspec.filesystem(
             "s3",
             key=self.access_key,
             secret=self.secret_key,
             endpoint_url=self.endpoint,
-            client_kwargs=options,
+            config_kwargs={"region_name": "us-east-1"},
             use_listings_cache=False,
             skip_instance_cache=True,
         )
