@@ -1,0 +1,38 @@
+{{/* The run file and what else is mounted at /etc/gpt-run. */}}
+
+{{/* Seconds of a worker's pod that its launcher keeps for itself, after its workers were killed. */}}
+{{- define "gpt-run.launcherSeconds" -}}15{{- end }}
+
+{{/* The `run:` block with the three keys that belong to the chart. */}}
+{{- define "gpt-run.runFile" -}}
+{{- $grace := sub .Values.lifecycle.gracePeriodSeconds (include "gpt-run.launcherSeconds" . | int) -}}
+{{- $owned := dict
+  "name" (include "gpt-run.runName" .)
+  "checkpoint" (dict "store" .Values.store.url) -}}
+{{- $defaults := dict "elastic" (dict "grace_seconds" $grace) -}}
+{{- mergeOverwrite $defaults (deepCopy .Values.run) $owned | toYaml }}
+{{- end }}
+
+{{/* Data of the ConfigMap. Takes (list . JOB...): the jobs whose pipelines are written out. */}}
+{{- define "gpt-run.configData" -}}
+{{- $root := index . 0 -}}
+run.yaml: |
+  {{- include "gpt-run.runFile" $root | nindent 2 }}
+{{- range $name := rest . }}
+{{- $job := index $root.Values.jobs $name }}
+{{- if and $job.enabled (kindIs "map" $job.pipeline) }}
+{{ $name }}.yaml: |
+  {{- toYaml $job.pipeline | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What a data command is told: a pipeline's name, or its file. Takes (list . JOB). */}}
+{{- define "gpt-run.pipeline" -}}
+{{- $job := index (index . 0).Values.jobs (index . 1) -}}
+{{- if kindIs "map" $job.pipeline -}}
+/etc/gpt-run/{{ index . 1 }}.yaml
+{{- else -}}
+{{ $job.pipeline }}
+{{- end }}
+{{- end }}
