@@ -52,9 +52,12 @@ def run_schema() -> tuple[dict[str, Any], dict[str, Any]]:
     schema = RunConfig.model_json_schema()
     for union in _unions(schema):
         _let_null_remove_keys_of_other_arms([schema["$defs"][name] for name in union])
-    # Null for a whole section means its defaults, too.
-    definitions = {name: {**_nullable(node), "type": ["object", "null"]} for name, node in schema.pop("$defs").items()}
+    definitions = {name: _nullable(node) for name, node in schema.pop("$defs").items()}
     schema = _nullable(schema)
+    for node in (schema, *definitions.values()):
+        for name in _optional_sections(node):
+            # Null for a whole section means its defaults, too.
+            definitions[name]["type"] = ["object", "null"]
     schema["required"] = [key for key in schema["required"] if key not in _OWNED_BY_CHART]
     return schema, definitions
 
@@ -178,6 +181,12 @@ def _nullable(node: dict[str, Any]) -> dict[str, Any]:
         value = _union(value) if "discriminator" in value else value
         node["properties"][key] = value if key in required or "const" in value else _or_null(value)
     return node
+
+
+def _optional_sections(node: dict[str, Any]) -> list[str]:
+    """Names of the definitions that are the values of keys which may be left out."""
+    optional = [value for key, value in node["properties"].items() if key not in node.get("required", [])]
+    return [value["$ref"].rsplit("/", 1)[-1] for value in optional if "$ref" in value]
 
 
 def _or_null(value: dict[str, Any]) -> dict[str, Any]:

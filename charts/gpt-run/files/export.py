@@ -37,14 +37,15 @@ def main() -> None:
 
 def wait_until_finished(url: str, poll_seconds: float) -> bool:
     """True when the run has finished, False when it has failed."""
-    seen: dict[str, Any] = {}
+    last_step_seen = False
     while True:
-        status = read_status(url)
-        seen = status or seen
-        if seen.get("phase") in ("finished", "failed"):
-            return bool(seen["phase"] == "finished")
-        if status is None and seen.get("step") and seen["step"] == seen.get("steps_total"):
+        status = read_status(url) or {}
+        if status.get("phase") in ("finished", "failed"):
+            return bool(status["phase"] == "finished")
+        step = status.get("step")
+        if last_step_seen and step is None:
             return True
+        last_step_seen = last_step_seen or (step is not None and step == status.get("steps_total"))
         time.sleep(poll_seconds)
 
 

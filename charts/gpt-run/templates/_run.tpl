@@ -20,9 +20,9 @@ run.yaml: |
   {{- include "gpt-run.runFile" $root | nindent 2 }}
 {{- range $name := rest . }}
 {{- $job := index $root.Values.jobs $name }}
-{{- if and $job.enabled (kindIs "map" $job.pipeline) }}
+{{- if and $job.enabled $job.inlinePipeline }}
 {{ $name }}.yaml: |
-  {{- toYaml $job.pipeline | nindent 2 }}
+  {{- toYaml $job.inlinePipeline | nindent 2 }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -30,7 +30,7 @@ run.yaml: |
 {{/* What a data command is told: a pipeline's name, or its file. Takes (list . JOB). */}}
 {{- define "gpt-run.pipeline" -}}
 {{- $job := index (index . 0).Values.jobs (index . 1) -}}
-{{- if kindIs "map" $job.pipeline -}}
+{{- if $job.inlinePipeline -}}
 /etc/gpt-run/{{ index . 1 }}.yaml
 {{- else -}}
 {{ $job.pipeline }}
