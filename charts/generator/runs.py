@@ -120,9 +120,12 @@ def _text(run: RunFile) -> str:
     lines = [f"# {run.description}.", f"# Generated from the preset {run.preset} by `make generate`."]
     command = f"#   helm install {name} charts/gpt-run -f charts/gpt-run/{run.file}"
     if "store" in run.more:
-        lines += [command]
+        lines += [command + " --timeout 15m"]
     else:
-        lines += [f"{command} \\", "#     --set store.url=s3://BUCKET/runs --set run.data.train=s3://BUCKET/FOLDER"]
+        lines += [
+            f"{command} --timeout 15m \\",
+            "#     --set store.url=s3://BUCKET/runs --set run.data.train=s3://BUCKET/FOLDER",
+        ]
     return "\n".join(lines) + "\n" + dump_yaml(_merged(_values(run), run.more))
 
 

@@ -51,6 +51,8 @@ EVERYTHING: Object = {
 CASES = {
     "default": {},
     "cpus": {"gpu": {"perWorker": None}},
+    "users-of-the-cluster": {"security": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}},
+    "a-long-tag": {"image": {"tag": "v1." + "0" * 60 + "-main"}},
     "ray": {"backend": "rayjob"},
     "everything": EVERYTHING,
     "everything-ray": EVERYTHING | {"backend": "rayjob"},

@@ -42,7 +42,7 @@ gptrun.io/component: {{ index . 1 }}
 {{ include "gpt-run.selector" . }}
 gptrun.io/run: {{ include "gpt-run.runName" $root }}
 app.kubernetes.io/name: gpt-run
-app.kubernetes.io/version: {{ $root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ $root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/component: {{ last . }}
 app.kubernetes.io/part-of: gpt-run
 app.kubernetes.io/managed-by: {{ $root.Release.Service }}

@@ -60,7 +60,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook-output-log-policy: hook-failed
 {{- end }}
 
-{{/* A Job that comes before the run. Takes the dict of jobPod with weight, backoffLimit, activeDeadlineSeconds. */}}
+{{/* A Job that comes before the run. Takes the dict of jobPod with weight and, if it has one, activeDeadlineSeconds. */}}
 {{- define "gpt-run.hookJob" -}}
 apiVersion: batch/v1
 kind: Job
@@ -69,7 +69,18 @@ metadata:
   annotations:
     {{- include "gpt-run.hook" .weight | nindent 4 }}
 spec:
-  backoffLimit: {{ .backoffLimit }}
+  backoffLimit: 3
+  podFailurePolicy:
+    rules:
+      # What the user has to mend does not get better by trying again.
+      - action: FailJob
+        onExitCodes:
+          operator: In
+          values: [2]
+      - action: Ignore
+        onPodConditions:
+          - type: DisruptionTarget
+            status: "True"
   {{- with .activeDeadlineSeconds }}
   activeDeadlineSeconds: {{ . | int64 }}
   {{- end }}

@@ -10,7 +10,11 @@ def test_default_comes_before_install_and_upgrade(chart: Chart) -> None:
     assert job["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade"
     # Helm prints what it said.
     assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-failed"
-    assert job["spec"]["backoffLimit"] == 0
+    # What the user has to mend is said at once.
+    assert job["spec"]["podFailurePolicy"]["rules"][0] == {
+        "action": "FailJob",
+        "onExitCodes": {"operator": "In", "values": [2]},
+    }
     command = container(job["spec"]["template"])["command"]
     assert command == ["gpt-run", "preflight", "/etc/gpt-run/run.yaml", "--ranks", "4"]
 
