@@ -59,6 +59,7 @@ def run_schema() -> tuple[dict[str, Any], dict[str, Any]]:
             # Null for a whole section means its defaults, too.
             definitions[name]["type"] = ["object", "null"]
     schema["required"] = [key for key in schema["required"] if key not in _OWNED_BY_CHART]
+    schema["properties"].update({key: _or_null(schema["properties"][key]) for key in _OWNED_BY_CHART})
     return schema, definitions
 
 

@@ -66,7 +66,7 @@
 {{- fail (printf "gpu.product: %q, and gpu.perWorker is null; a run on CPUs needs no product" .Values.gpu.product) }}
 {{- end }}
 {{- with (.Values.run.elastic | default dict).grace_seconds }}
-{{- $most := sub $.Values.lifecycle.gracePeriodSeconds (include "gpt-run.launcherSeconds" $ | int) }}
+{{- $most := include "gpt-run.graceSeconds" $ | int }}
 {{- if gt (float64 .) (float64 $most) }}
 {{- fail (printf "run.elastic.grace_seconds: %v; lifecycle.gracePeriodSeconds %d leaves workers %d s at most, %s s are the launcher's; raise the one or lower the other" . (int $.Values.lifecycle.gracePeriodSeconds) $most (include "gpt-run.launcherSeconds" $)) }}
 {{- end }}

@@ -3,14 +3,20 @@
 {{/* Seconds of a worker's pod that its launcher keeps for itself, after its workers were killed. */}}
 {{- define "gpt-run.launcherSeconds" -}}15{{- end }}
 
+{{/* Most seconds that workers may take to save and go. */}}
+{{- define "gpt-run.graceSeconds" -}}
+{{ sub .Values.lifecycle.gracePeriodSeconds (include "gpt-run.launcherSeconds" . | int) }}
+{{- end }}
+
 {{/* The `run:` block with the three keys that belong to the chart. */}}
 {{- define "gpt-run.runFile" -}}
-{{- $grace := sub .Values.lifecycle.gracePeriodSeconds (include "gpt-run.launcherSeconds" . | int) -}}
-{{- $owned := dict
-  "name" (include "gpt-run.runName" .)
-  "checkpoint" (dict "store" .Values.store.url) -}}
-{{- $defaults := dict "elastic" (dict "grace_seconds" $grace) -}}
-{{- mergeOverwrite $defaults (deepCopy .Values.run) $owned | toYaml }}
+{{- $run := deepCopy .Values.run -}}
+{{- $elastic := $run.elastic | default dict -}}
+{{- if not $elastic.grace_seconds -}}
+{{- $_ := set $elastic "grace_seconds" (include "gpt-run.graceSeconds" . | int64) -}}
+{{- end -}}
+{{- $checkpoint := set ($run.checkpoint | default dict) "store" .Values.store.url -}}
+{{- merge (dict "name" (include "gpt-run.runName" .) "checkpoint" $checkpoint "elastic" $elastic) $run | toYaml }}
 {{- end }}
 
 {{/* Data of the ConfigMap. Takes (list . JOB...): the jobs whose pipelines are written out. */}}

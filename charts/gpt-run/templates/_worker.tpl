@@ -87,6 +87,9 @@ labels:
   {{- with .Values.scheduling.queueName }}
   kueue.x-k8s.io/queue-name: {{ . }}
   {{- end }}
+  {{- if and .Values.scheduling.gang (eq .Values.backend "rayjob") }}
+  ray.io/gang-scheduling-enabled: "true"
+  {{- end }}
 annotations:
   # Differs from that of a running attempt's file after an upgrade: suspend and resume bring the two together.
   gptrun.io/run-sha256: {{ include "gpt-run.runFile" . | sha256sum }}

@@ -53,6 +53,12 @@ def test_switched_union_by_nulls(chart: Chart) -> None:
     assert "type: muon" in result.stdout
 
 
+def test_switched_null_is_the_default_in_the_charts_own_keys_too(chart: Chart) -> None:
+    values = {"lifecycle": {"gracePeriodSeconds": 60}, "run": {"elastic": None, "checkpoint": None, "name": None}}
+    run = run_of(chart, values)
+    assert (run.name, run.checkpoint.store, run.elastic.grace_seconds) == ("demo", "s3://bucket/runs", 45)
+
+
 @pytest.mark.parametrize(
     ("run", "key"),
     [

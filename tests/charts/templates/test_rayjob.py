@@ -29,10 +29,12 @@ def test_switched_ranks_are_pods_times_gpus(chart: Chart) -> None:
         "ray": {"version": "2.49.0", "head": {"resources": {"requests": {"cpu": 7}}}},
         "store": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://s3"}], "secretName": "keys"},
         "coordinator": {"priorityClassName": "high", "nodeSelector": {"pool": "cpu"}},
+        "scheduling": {"gang": True, "schedulerName": "gang"},
         "lifecycle": {"suspend": True, "ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 70, "backoffLimit": 1},
     }
     job = chart.one("RayJob", values=values)
     assert job["spec"]["entrypoint"].endswith(" --workers 16:24")
+    assert job["metadata"]["labels"]["ray.io/gang-scheduling-enabled"] == "true"
     spec = job["spec"]
     assert (spec["suspend"], spec["ttlSecondsAfterFinished"], spec["activeDeadlineSeconds"]) == (True, 60, 70)
     cluster = spec["rayClusterSpec"]
