@@ -33,7 +33,7 @@ OTHERS: Object = {
     "jobs.export.dtype": "fp32",
     "jobs.tokenizer.inlinePipeline": {"name": "other"},
     "jobs.prepare.inlinePipeline": {"name": "other"},
-    "jobs.export.checkpoint": "latest",
+    "jobs.export.checkpoint": "best",
     "jobs.evaluate.checkpoint": "best",
     "jobs.evaluate.schedule": "1 * * * *",
     "jobs.tokenizer.output": "/store/other",

@@ -24,7 +24,7 @@ def test_switched(chart: Chart) -> None:
     assert dict(zip(command[2::2], command[3::2], strict=True)) == {
         "--status": "http://demo-coordinator:29480/status",
         "--run": "s3://bucket/runs/demo",
-        "--checkpoint": "best",
+        "--checkpoint": "latest",
         "--dtype": "bf16",
     }
     script = find(objects, "ConfigMap", "demo-run")["data"]["export.py"]
