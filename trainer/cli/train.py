@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainer.config import RunConfig
     from trainer.elastic.launcher import Job
 
+# Set by the training operator in its pods.
+COORDINATOR_VARIABLE = "PET_RDZV_ENDPOINT"
 RunFile = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the name of a preset.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be given several times.")
@@ -41,7 +43,7 @@ def train(
         typer.Option(
             "--coordinator",
             metavar="HOST:PORT",
-            envvar="PET_RDZV_ENDPOINT",
+            envvar=COORDINATOR_VARIABLE,
             help="Where launchers meet; needed for more than one machine.",
         ),
     ] = None,
@@ -171,6 +173,7 @@ def _job(config: RunConfig, arguments: tuple[str, tuple[str, ...]], slots: int, 
         hang_seconds=config.elastic.hang_seconds,
         budget_failures=config.elastic.budget.failures,
         budget_window_seconds=config.elastic.budget.window_seconds,
+        patient=COORDINATOR_VARIABLE in os.environ,
     )
 
 

@@ -15,7 +15,18 @@ import uuid
 from typing import Any
 
 from trainer.elastic import messages, roster
-from trainer.elastic.messages import Beat, Bye, Ended, Failures, FromLauncher, Hello, Leaving, NotAMessage, Ready
+from trainer.elastic.messages import (
+    Beat,
+    Bye,
+    Ended,
+    Failures,
+    FromLauncher,
+    Hello,
+    Leaving,
+    NotAMessage,
+    Ready,
+    Refused,
+)
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import (
     Adopt,
@@ -63,6 +74,7 @@ class Coordinator:
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
         self._told: dict[str, bytes] = {}
+        self._refused: dict[str, str] = {}
         self._logged = ""
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
@@ -108,8 +120,10 @@ class Coordinator:
                 raise NotAMessage(f"a {hello.type} before the hello")
             refusal = self._refusal(hello)
             if refusal is not None:
-                logger.warning("refused %s of %s: %s", hello.id, hello.host, refusal)
-                writer.write(messages.line_of(messages.Refused(exit_code=EXIT_USER_ERROR, message=refusal)))
+                if self._refused.get(hello.id) != refusal.message:  # one that waits comes back every few seconds
+                    self._refused[hello.id] = refusal.message
+                    logger.warning("refused %s of %s: %s", hello.id, hello.host, refusal.message)
+                writer.write(messages.line_of(refusal))
                 await writer.drain()
                 return
             member_id = hello.id
@@ -118,8 +132,7 @@ class Coordinator:
                 self._take(member_id, messages.from_launcher(line))
                 self._act()
         except NotAMessage as error:
-            refused = messages.Refused(exit_code=EXIT_USER_ERROR, message=f"not understood: {error}")
-            writer.write(messages.line_of(refused))
+            writer.write(messages.line_of(_refused(f"not understood: {error}")))
         except (TimeoutError, ConnectionError, ValueError):  # ValueError: a line beyond the limit
             pass
         finally:
@@ -129,17 +142,19 @@ class Coordinator:
             with contextlib.suppress(ConnectionError):
                 writer.close()
 
-    def _refusal(self, hello: Hello) -> str | None:
+    def _refusal(self, hello: Hello) -> Refused | None:
         """Why a launcher has no place in this run; None if it has."""
         if hello.protocol != messages.PROTOCOL:
-            return (
+            return _refused(
                 f"this launcher (gpt-run {hello.version}) speaks protocol {hello.protocol}, the coordinator "
                 f"{messages.PROTOCOL}: run both from one image"
             )
         if self._run is not None and hello.run != self._run:
-            return f"this coordinator serves run {self._run}, the launcher's is {hello.run}: correct the address"
+            return _refused(
+                f"this coordinator serves run {self._run}, the launcher's is {hello.run}: correct the address"
+            )
         if hello.min_nodes > hello.max_nodes:
-            return f"nodes {hello.min_nodes}:{hello.max_nodes}: the smallest number is above the largest"
+            return _refused(f"nodes {hello.min_nodes}:{hello.max_nodes}: the smallest number is above the largest")
         others = [self._hellos[key] for key in self._seen.members if key != hello.id and key in self._hellos]
         for other in others:
             for what, ours, theirs in (
@@ -149,9 +164,10 @@ class Coordinator:
                 ("nodes", f"{hello.min_nodes}:{hello.max_nodes}", f"{other.min_nodes}:{other.max_nodes}"),
             ):
                 if ours != theirs:
-                    return (
+                    return _refused(
                         f"the launchers that are here have {what} {theirs} ({other.host}), this one has {ours} "
-                        f"({hello.host}): stop the run and start all of it with the same run file and image"
+                        f"({hello.host}): stop the run and start all of it with the same run file and image",
+                        later=what != "run",
                     )
         return None
 
@@ -291,6 +307,10 @@ def _rules(hello: Hello, silent_seconds: float) -> Rules:
         budget_window_seconds=hello.budget_window_seconds,
         silent_seconds=silent_seconds,
     )
+
+
+def _refused(message: str, *, later: bool = False) -> Refused:
+    return Refused(exit_code=EXIT_USER_ERROR, message=message, later=later)
 
 
 async def _line(reader: asyncio.StreamReader) -> bytes:

@@ -48,6 +48,8 @@ _LOOK_SECONDS = 0.05
 BEAT_SECONDS = 0.3
 # Pods start in any order, and a new coordinator's name takes a while to resolve.
 _COORDINATOR_SECONDS = 300.0
+# Between two tries of a launcher that has to wait for others to leave.
+_REFUSED_SECONDS = 5.0
 # How long workers that have finished wait for the coordinator's word that all have.
 _GOODBYE_SECONDS = 30.0
 # Writing the stacks of a hung process takes the kernel and the interpreter a moment.
@@ -73,6 +75,8 @@ class Job:
     hang_seconds: float
     budget_failures: int
     budget_window_seconds: float
+    patient: bool
+    """Wait where launchers of other settings train, until they are gone: an orchestrator replaces them one by one."""
 
 
 class Launcher:
@@ -212,9 +216,8 @@ class Launcher:
                 workers.end_now(reason, text)
             case Over(reason=reason, message=text):
                 workers.end_now(reason or Reason.WORKER_FAILED, text)
-            case Refused(message=text):
+            case Refused():
                 # A new coordinator that does not take us, after an update say.
-                self._say(text)
                 workers.stop(Reason.COORDINATOR_LOST, self._job.grace_seconds)
 
     def _leave(self, workers: Workers) -> None:
@@ -283,7 +286,9 @@ class Launcher:
         collect_orphans()
         found = self._link.receive()
         for message in found:
-            if isinstance(message, Over | Refused):
+            if isinstance(message, Refused) and message.later and self._job.patient:
+                self._wait_to_be_taken(message.message)
+            elif isinstance(message, Over | Refused):
                 self._over = message
             elif isinstance(message, Waiting) and message.why != self._waiting_for:
                 self._waiting_for = message.why
@@ -291,6 +296,13 @@ class Launcher:
             elif isinstance(message, StopWorkers) and (self._start is None or message.round != self._start.round):
                 self._link.send(Ended(round=message.round, end=End.STOPPED))
         return found
+
+    def _wait_to_be_taken(self, why: str) -> None:
+        """Ask again in a while; ended with a code, this launcher would be started again and again, and each counts."""
+        self._link.rest(_REFUSED_SECONDS)
+        if why != self._waiting_for:
+            self._waiting_for = why
+            self._say(f"waiting: {why}")
 
     def _introduction(self) -> list[BaseModel]:
         """What a new connection begins with."""

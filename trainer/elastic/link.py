@@ -7,7 +7,9 @@ back and in which round its workers are; what happens in between needs no coordi
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
+import time
 from collections.abc import Callable
 
 from pydantic import BaseModel
@@ -97,10 +99,14 @@ class Link:
                 found.append(messages.from_coordinator(line))
         return found
 
+    def rest(self, seconds: float) -> None:
+        """Hang up, and connect again after a while."""
+        self._drop()
+        self._retry_at = time.monotonic() + seconds
+
     def close(self) -> None:
         """Hang up for good."""
-        self._drop()
-        self._retry_at = float("inf")
+        self.rest(math.inf)
 
     def _drop(self) -> None:
         if self._socket is not None:

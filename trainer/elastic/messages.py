@@ -109,11 +109,15 @@ class Bye(_Message):
 
 
 class Refused(_Message):
-    """No place for this launcher, and why; it ends with the code."""
+    """No place for this launcher, and why; it ends with the code.
+
+    later: those who are here may be replaced by others like it, as pods are after an upgrade.
+    """
 
     type: Literal["refused"] = "refused"
     exit_code: int
     message: str
+    later: bool = False
 
 
 class Waiting(_Message):

@@ -13,6 +13,7 @@ from tests.integration.nodes import Nodes
 from tests.integration.servers import free_port
 from tests.integration.training import Process, Training
 from tests.unit.elastic.hellos import hello
+from trainer.cli.train import COORDINATOR_VARIABLE
 from trainer.elastic import messages
 
 
@@ -59,6 +60,21 @@ def test_a_launcher_of_another_run_or_config_is_told_why(make_nodes: MakeNodes) 
     refused(nodes.start("seed=5"), "have config ", "the same run file")
     assert nodes.status()["world_size"] == 1
     assert len(nodes.training.claims()) == 1
+
+
+def test_a_pod_of_another_config_waits_until_the_others_are_gone(make_nodes: MakeNodes) -> None:
+    # Ended, it would be started again and again, and each time count as a failure of the job.
+    nodes = make_nodes("1:2", steps=100_000)
+    old = nodes.start()
+    nodes.wait_for_steps("a0001", 3)
+    new = nodes.start("optimizer.lr=1e-4", environment={COORDINATOR_VARIABLE: f"127.0.0.1:{nodes.port}"})
+    new.wait_for("^waiting: the launchers that are here have config .*, this one has")
+    old.popen.terminate()
+    assert old.wait() == 75, old.text
+    nodes.wait_for_steps("a0002", 3)
+    assert nodes.training.claims()[1]["world_size"] == 1
+    new.popen.terminate()
+    assert new.wait() == 75, new.text
 
 
 @pytest.mark.parametrize(
