@@ -37,7 +37,7 @@ def main() -> None:
     """Build what the command line asks for, one image after the other."""
     options = parse(sys.argv[1:])
     builder = options.builder or find_builder()
-    labels = build_labels(options)
+    labels = build_labels(options.source)
     with tempfile.TemporaryDirectory(prefix="gpt-run-build-") as folder:
         secrets = write_secrets(Path(folder), pip_settings(), os.environ)
         for image in options.images or IMAGES:
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--platform", help="such as linux/arm64; default: this machine's")
     parser.add_argument("--source", default="", help="URL of the source code, for the label")
     parser.add_argument("--push", action="store_true", help="push with SBOM and provenance; docker's buildx only")
-    parser.add_argument("--cache", metavar="REPOSITORY", help="keep layers of all stages there; docker's buildx only")
+    parser.add_argument("--cache", metavar="NAME", help="an image's layers are kept there; docker's buildx only")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     options = parser.parse_args(own)
     options.builder_arguments = builder_arguments
@@ -76,8 +76,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         parser.error("--platform takes one platform: build each, then join the tags with `docker buildx imagetools`")
     if options.push or options.cache:
         if options.builder not in (None, "docker"):
-            parser.error("--push and --cache need docker's buildx: leave --builder out, or push with the builder itself")
+            parser.error(f"--push and --cache need docker's buildx, not {options.builder}, which has a push of its own")
         options.builder = "docker"
+    if options.cache and len(options.images) != 1:
+        parser.error("--cache belongs to one image: name the image to build")
     return options
 
 
@@ -109,22 +111,22 @@ def find_builder() -> str:
             return name
         reason = (probe.stderr.strip() or probe.stdout.strip() or "no reason given").splitlines()[-1]
         complaints.append(f"`{name} info` fails: {reason}")
-    return sys.exit(
+    sys.exit(
         f"no image can be built here: {'; '.join(complaints)}. "
         "Install buildah or podman (Debian has packages of these names), or start docker's daemon."
     )
 
 
-def build_labels(options: argparse.Namespace) -> dict[str, str]:
+def build_labels(source: str) -> dict[str, str]:
     """Build arguments that become labels. Equal commits give equal labels: the time is that of the commit."""
     revision = git("rev-parse", "HEAD")
     if revision and git("status", "--porcelain"):
         revision += "-dirty"
     return {
-        "VERSION": options.tag,
+        "VERSION": version(),
         "REVISION": revision,
         "CREATED": git("log", "-1", "--format=%cI"),
-        "SOURCE": options.source,
+        "SOURCE": source,
     }
 
 
@@ -138,9 +140,13 @@ def git(*arguments: str) -> str:
 
 def pip_settings() -> dict[str, str]:
     """Settings of this machine's pip by name, configuration files and environment; none where there is no pip."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
-    return parse_pip_settings(listed.stdout if listed.returncode == 0 else "")
+    for pip in ([sys.executable, "-m", "pip"], ["pip3"], ["pip"]):
+        if shutil.which(pip[0]) is not None:
+            command = [*pip, "--disable-pip-version-check", "config", "list"]
+            listed = subprocess.run(command, capture_output=True, text=True, check=False)
+            if listed.returncode == 0:
+                return parse_pip_settings(listed.stdout)
+    return {}
 
 
 def parse_pip_settings(listing: str) -> dict[str, str]:
@@ -190,7 +196,7 @@ def build_command(
     if builder == "docker":
         command += ["--push", "--sbom=true", "--provenance=mode=max"] if options.push else ["--load"]
     if options.cache:
-        reference = f"type=registry,ref={options.cache}/{image}:cache-{options.tag.rpartition('-')[2]}"
+        reference = f"type=registry,ref={options.cache}"
         command += ["--cache-from", reference, "--cache-to", f"{reference},mode=max"]
     return [*command, *options.builder_arguments, "."]
 
