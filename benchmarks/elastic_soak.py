@@ -2,9 +2,10 @@
 
     python -m benchmarks.elastic_soak [--seeds N] [--first SEED] [--json]
 
-Up to three machines train; at random steps one is told to stop, loses its power, loses its worker, joins, freezes and
-comes back, or the coordinator is replaced. In the end every global batch must be in the final lineage once, with the
-loss of the run left alone within 1e-5, and no process may be left. A failing seed is told with its events.
+Up to three machines train, whose clocks are 5 s apart; at random steps one is told to stop, loses its power, loses its
+worker, joins, freezes and comes back, or the coordinator is replaced. In the end every global batch must be in the
+final lineage once, with the loss of the run left alone within 1e-5, and no process may be left. A failing seed is told
+with its events.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from typing import Any
 import psutil
 
 from benchmarks.common import hardware
-from benchmarks.recovery import wait_for_steps, wait_for_world
+from benchmarks.recovery import wait_for_world
 from benchmarks.whole_run import prepare_text
+from tests.integration.clocks import skewed
 from tests.integration.nodes import Nodes
 from tests.integration.training import Process, Training
 
@@ -42,6 +44,8 @@ RUN: dict[str, Any] = {
     "elastic": {"budget": {"failures": 100}},
     "log": {"every_steps": 1},
 }
+WAIT_SECONDS = 300.0
+CLOCKS_SECONDS = (-5, 0, 5)
 EVENTS = ("terminate", "power off", "kill a worker", "freeze", "replace the coordinator")
 
 
@@ -126,8 +130,8 @@ class Trouble:
             self._start()
         wait_for_world(self._training, MACHINES)
         while True:
-            wait_for_steps(self._training, self._chance.randint(1, 40))
-            if max(self._training.steps()) > STEPS * 0.8:
+            self._training_goes_on(1, steps=self._chance.randint(1, 40))
+            if max(self._training.steps()) > 0.8 * STEPS:
                 break
             self._note_processes()
             if len(self._machines) < MACHINES:
@@ -149,7 +153,7 @@ class Trouble:
 
     def _start(self) -> None:
         self.events.append("join")
-        self._machines.append(self._nodes.start())
+        self._machines.append(self._nodes.start(environment=skewed(self._chance.choice(CLOCKS_SECONDS))))
 
     def _happen(self, event: str) -> None:
         self.events.append(event)
@@ -178,9 +182,20 @@ class Trouble:
             attempt += 1
         self._training_goes_on(attempt + 1)
 
-    def _training_goes_on(self, attempt: int) -> None:
-        if max(self._training.steps()) < STEPS:
-            wait_for_steps(self._training, 1, attempt=attempt)
+    def _training_goes_on(self, attempt: int, *, steps: int = 1) -> None:
+        """Wait until the newest attempt, from the given one on, has taken some steps.
+
+        Or for the run's last step: it may be over before a machine is warm.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        while STEPS not in self._training.steps():
+            newest = len(self._training.claims())
+            if newest >= attempt and len(self._training.steps(f"a{newest:04d}")) >= steps:
+                return
+            if time.monotonic() > deadline:
+                texts = "\n".join(machine.text[-1000:] for machine in self._machines)
+                raise RuntimeError(f"no step of attempt {attempt} within {WAIT_SECONDS:g} s:\n{texts}")
+            time.sleep(0.05)
 
     def _note_processes(self) -> None:
         for machine in self._machines:

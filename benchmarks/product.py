@@ -18,7 +18,7 @@ from trainer.parallel.world import join_world, leave_world
 from trainer.train.loop import Run, close_run
 from trainer.train.schedule import lr_factor
 from trainer.train.setup import set_up
-from trainer.train.step import train_step
+from trainer.train.step import Flags, train_step
 
 # A schedule needs an end; no benchmark gets there.
 TOTAL_STEPS = 100_000
@@ -52,7 +52,7 @@ class Product:
         run = self.live
         batch = next(run.loader)
         run.step.optimizers.set_lr_factor(lr_factor(run.config.schedule, run.progress.step, run.total_steps))
-        result = train_step(run.step, batch.tokens)
+        result = train_step(run.step, batch.tokens, Flags)
         run.progress.step += 1
         run.progress.loss = result.loss
         return result.loss

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,7 @@ def measure(machines: OurMachines | TorchrunMachines) -> list[Event]:
         attempt = len(training.claims())
         happens()
         wait_for_steps(training, STEPS_AFTER, attempt=attempt + 1)
-        found.append((name, *pause(training, f"a{attempt:04d}")))
+        found.append((name, *training.pause_after(f"a{attempt:04d}")))
         after()
 
     def back_to_three(process: Process) -> None:
@@ -157,7 +156,7 @@ def measure(machines: OurMachines | TorchrunMachines) -> list[Event]:
             wait_for_steps(training, STEPS_BEFORE)
             name = f"a{len(training.claims()):04d}"
             machines.coordinator_away()
-            times = [when for attempt, _, when in step_times(training) if attempt == name]
+            times = [when for attempt, _, when in training.step_times() if attempt == name]
             gaps = [later - earlier for earlier, later in pairwise(times)]
             lost = 0 if len(training.claims()) == int(name[1:]) else 1
             found.append(("the coordinator is away for 5 s", max(gaps) - statistics.median(gaps), lost))
@@ -186,21 +185,6 @@ def wait_for_steps(training: Training, steps: int, *, attempt: int | None = None
             texts = "\n".join(process.text[-2000:] for process in training.processes)
             raise RuntimeError(f"no {steps} steps from attempt {attempt} on:\n{texts}")
         time.sleep(0.02)
-
-
-def pause(training: Training, attempt: str) -> tuple[float, int]:
-    """(seconds from an attempt's last step to the next one, less the median step; steps done again)."""
-    times = step_times(training)
-    gaps = [later[2] - earlier[2] for earlier, later in pairwise(times)]
-    last = max(index for index, line in enumerate(times) if line[0] == attempt)
-    return gaps[last] - statistics.median(gaps), max(0, times[last][1] + 1 - times[last + 1][1])
-
-
-def step_times(training: Training) -> list[tuple[str, int, float]]:
-    """(attempt, step, seconds since the epoch) of every logged step, by time."""
-    lines = (record for record in training.records() if "loss" in record)
-    found = [(line["attempt"], line["step"], datetime.fromisoformat(line["time"]).timestamp()) for line in lines]
-    return sorted(found, key=lambda line: line[2])
 
 
 def terminate(process: Process) -> None:

@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.whole_run import RUN, STEPS, Step, WholeRun, kill_tree, prepare_text
+from benchmarks.whole_run import RUN, STEPS, Step, WholeRun, prepare_text
+from tests.integration.training import kill_tree
 from trainer.errors import EXIT_FINISHED
 
 WORLD_SIZES = (1, 2)

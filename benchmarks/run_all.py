@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import hardware
+from benchmarks.recovery import BARS
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -231,18 +232,14 @@ ROWS = [
         resume_elastic,
     ),
     *(
-        Row(f"recovery-{number}", f"{PAUSE if number == 0 else 'the same: '}{event}", bar, "recovery", recovery(event))
-        for number, (event, bar) in enumerate(
-            [
-                ("SIGTERM to a machine", "<= 2.5 s, 0 lost"),
-                ("SIGKILL of a machine", "<= 2 s"),
-                ("SIGKILL of rank 0's machine", "<= 2 s"),
-                ("SIGKILL of a worker", "<= 2.5 s"),
-                ("a machine joins", "<= 3 s, 0 lost"),
-                ("a machine freezes", "<= 4 s"),
-                ("the coordinator is away for 5 s", "<= 1 s, 0 lost"),
-            ]
+        Row(
+            f"recovery-{number}",
+            f"{PAUSE if number == 0 else 'the same: '}{event}",
+            f"<= {seconds:g} s" + ("" if lost is None else f", {lost} lost"),
+            "recovery",
+            recovery(event),
         )
+        for number, (event, (seconds, lost)) in enumerate(BARS.items())
     ),
     Row(
         "step-overhead",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
+from tests.integration.training import kill_tree
 
 ROOT = Path(__file__).parent.parent
 NAME = "resume"
@@ -127,16 +126,3 @@ def environment() -> dict[str, str]:
     Equal bits need equal numbers of threads, and threads that share their cores with others wait for each other.
     """
     return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL to the launcher and its workers at one moment, as a machine dies that loses its power."""
-    launcher = psutil.Process(process.pid)
-    launcher.suspend()
-    tree = [launcher, *launcher.children(recursive=True)]
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for member in tree:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                member.send_signal(number)
-    process.wait()
-    psutil.wait_procs(tree[1:], timeout=10)

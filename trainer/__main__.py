@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from typing import NoReturn
 
+from trainer.elastic.pod import explain_end
 from trainer.errors import EXIT_USER_ERROR, UserError
 
 # Errors of the operating system that tell of a path somebody gave: a file where a folder should be, no right to write.
@@ -29,6 +31,8 @@ def main() -> None:
 
 def _explain(error: UserError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
+    if os.getpid() == 1:
+        explain_end(f"error: {error}")
     sys.exit(EXIT_USER_ERROR)
 
 

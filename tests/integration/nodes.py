@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from datetime import datetime
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.servers import free_port
@@ -30,7 +29,7 @@ class Nodes:
         self.coordinator = process
         return process
 
-    def start(self, *overrides: str, nproc: int = 1, environment: dict[str, str] | None = None) -> Process:
+    def start(self, *overrides: str, nproc: int = 1, environment: Mapping[str, str] | None = None) -> Process:
         """`gpt-run train` of one more machine."""
         launcher = self.training.start(
             *("train", "run.yaml", "--nproc", str(nproc), "--nnodes", self._nnodes),
@@ -53,22 +52,6 @@ class Nodes:
             texts = "\n".join(one.text for one in self.launchers)
             assert time.monotonic() < deadline, f"no {steps} steps in {attempt}:\n{texts}"
             time.sleep(0.01)
-
-    def times(self) -> list[tuple[str, int, float]]:
-        """(attempt, step, seconds since the epoch) of every step that was logged, in order of time."""
-        lines = (record for record in self.training.records() if "loss" in record)
-        found = [
-            (record["attempt"], record["step"], datetime.fromisoformat(record["time"]).timestamp()) for record in lines
-        ]
-        return sorted(found, key=lambda line: line[2])
-
-    def pause_after(self, attempt: str) -> tuple[float, int]:
-        """(seconds between the last step of an attempt and the next one, beyond a median step; steps done again)."""
-        times = self.times()
-        gaps = [later[2] - earlier[2] for earlier, later in pairwise(times)]
-        last = max(index for index, line in enumerate(times) if line[0] == attempt)
-        again = max(0, times[last][1] + 1 - times[last + 1][1])
-        return gaps[last] - sorted(gaps)[len(gaps) // 2], again
 
     def end(self) -> None:
         """End everything."""

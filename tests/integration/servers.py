@@ -186,16 +186,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class LosingProxy:
-    """A TCP proxy that once keeps a server's answer to a write to itself and hangs up: the request was carried out.
+class Proxy:
+    """A TCP proxy before a server, for the trouble that a network makes.
 
-    `lose(text)` arms it for the next PUT or POST whose bytes contain the text; `lost` counts what it swallowed.
+    `lose(text)` once keeps the server's answer to a PUT or POST whose bytes contain the text to itself and hangs up:
+    the request was carried out; `lost` counts what it swallowed. `hold(text)` keeps requests that contain the text from
+    the server until `release()`; `held` counts them.
     """
 
     def __init__(self, upstream_port: int) -> None:
         self.lost = 0
+        self.held = 0
         self._upstream_port = upstream_port
         self._armed: bytes | None = None
+        self._holds: bytes | None = None
+        self._released = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
@@ -203,6 +208,16 @@ class LosingProxy:
     def lose(self, text: str) -> None:
         """Swallow the answer to the next write that mentions `text`."""
         self._armed = text.encode()
+
+    def hold(self, text: str) -> None:
+        """From now on keep requests that mention `text` back."""
+        self._released.clear()
+        self._holds = text.encode()
+
+    def release(self) -> None:
+        """Pass on what is held, and hold nothing more."""
+        self._holds = None
+        self._released.set()
 
     def close(self) -> None:
         """Take no more connections."""
@@ -223,6 +238,9 @@ class LosingProxy:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 seen += data
+                if self._holds is not None and self._holds in data:
+                    self.held += 1
+                    self._released.wait()
                 upstream.sendall(data)
         close(client, upstream)
 

@@ -11,10 +11,13 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +88,8 @@ class Process:
         return sorted(ranks, key=_name)
 
     def power_off(self) -> None:
-        """SIGKILL to it and all that came from it at one moment."""
-        members = self.tree()
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for member in members:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    member.send_signal(number)
-        self.popen.wait()
+        """End it and all that came from it at one moment."""
+        kill_tree(self.popen)
 
     def freeze(self) -> list[psutil.Process]:
         """SIGSTOP to it and all that came from it; what was stopped."""
@@ -165,6 +163,19 @@ class Training:
         lines = (record for record in self.records(attempt) if "loss" in record)
         return {record["step"]: (record["loss"], record["batch_sha256"]) for record in lines}
 
+    def step_times(self) -> list[tuple[str, int, float]]:
+        """(attempt, step, seconds since the epoch) of every step that was logged, in order of time."""
+        lines = (record for record in self.records() if "loss" in record)
+        found = [(line["attempt"], line["step"], datetime.fromisoformat(line["time"]).timestamp()) for line in lines]
+        return sorted(found, key=lambda line: line[2])
+
+    def pause_after(self, attempt: str) -> tuple[float, int]:
+        """(seconds from an attempt's last step to the next one, less the median step; steps done again)."""
+        times = self.step_times()
+        gaps = [later[2] - earlier[2] for earlier, later in pairwise(times)]
+        last = max(index for index, line in enumerate(times) if line[0] == attempt)
+        return gaps[last] - statistics.median(gaps), max(0, times[last][1] + 1 - times[last + 1][1])
+
     def checkpoints(self) -> list[str]:
         """Names of the committed checkpoints, by step."""
         return sorted(marker.parent.name for marker in self.run.glob("checkpoints/*/COMMITTED.json"))
@@ -200,6 +211,27 @@ def prepare(folder: Path) -> Path:
     command = [sys.executable, "-m", "trainer", "data", "prepare", "pipeline.yaml"]
     subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, check=True, capture_output=True, timeout=120)
     return folder / "small"
+
+
+def kill_tree(popen: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to a process and all that came from it at one moment, as a machine dies that loses its power."""
+    root = psutil.Process(popen.pid)
+    root.suspend()
+    members = [root, *root.children(recursive=True)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for member in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.send_signal(number)
+    popen.wait()
+    psutil.wait_procs(members[1:], timeout=10)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until it holds; fails if it never does."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def wait_until_gone(processes: Iterable[psutil.Process]) -> None:

@@ -98,7 +98,7 @@ def load_checkpoint(
     assert agreed is not None, "rank 0 has nothing to load"
     skipped = list(agreed.skipped)
     for checkpoint in agreed.candidates:
-        _require_model(checkpoint, model_sha256)
+        require_model(checkpoint, model_sha256)
         try:
             ranks.on_first(lambda checkpoint=checkpoint: check_sizes(checkpoint))  # type: ignore[misc]  # bound now
             progress, rank_state = _load_one(checkpoint, tensors, ranks, streams, local)
@@ -180,7 +180,8 @@ def _load_one(
         return json.loads(progress), rank_state
 
 
-def _require_model(checkpoint: Checkpoint, model_sha256: str) -> None:
+def require_model(checkpoint: Checkpoint, model_sha256: str) -> None:
+    """UserError if a checkpoint is of a model with other settings."""
     found = checkpoint.committed.model_sha256
     if found != model_sha256:
         raise UserError(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, train
+from trainer.cli import checkpoints, config, data, export, generate, preflight, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 checkpoints.app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("preflight")(preflight.preflight)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
 app.command("generate")(generate.generate)

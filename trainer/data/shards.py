@@ -293,9 +293,8 @@ def open_arrow_shard(path: Path) -> MappedShard:
     try:
         columns = _token_columns(path)
         kinds = {str(column.type.value_type) for column in columns}
-        values = [column.flatten() for column in columns]
         if not kinds - {"uint16", "uint32"}:
-            return MappedShard([value.to_numpy(zero_copy_only=True) for value in values])
+            return MappedShard([_laid_end_to_end(column) for column in columns])
     except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
         # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
         if isinstance(error, OSError) and error.errno is not None:
@@ -319,6 +318,20 @@ def _token_columns(path: Path) -> list[Any]:
         # Arrow itself trusts lengths and offsets, and would read outside of the mapping.
         column.validate()
     return columns
+
+
+def _laid_end_to_end(column: Any) -> Tokens:
+    """All tokens of a list column, without a copy.
+
+    Not `column.flatten().to_numpy()`: that imports pandas where it is installed, a second of every worker's start.
+    """
+    values = column.values
+    if column.null_count or values.null_count:
+        raise pa.ArrowInvalid("column `tokens` has nulls")
+    if not len(values):
+        return np.empty(0, dtype=str(values.type))
+    tokens = np.frombuffer(values.buffers()[1], dtype=str(values.type))[values.offset :]
+    return tokens[column.offsets[0].as_py() : column.offsets[-1].as_py()]
 
 
 def file_sha256(path: Path) -> str:

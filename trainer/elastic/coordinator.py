@@ -12,7 +12,6 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from trainer.elastic import messages, roster
@@ -54,15 +53,13 @@ class Coordinator:
         run: str | None = None,
         hold_seconds: float = 5.0,
         silent_seconds: float = Rules.silent_seconds,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """run: the only name it serves; None: that of the first launcher. hold_seconds: see `Seen.hold_until`;
         silent_seconds: see `Rules`."""
         self._silent_seconds = silent_seconds
         self._run = run
         self._name = run or ""
-        self._clock = clock
-        self._seen = Seen(hold_until=clock() + hold_seconds)
+        self._seen = Seen(hold_until=time.monotonic() + hold_seconds)
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
         self._told: dict[str, bytes] = {}
@@ -128,7 +125,7 @@ class Coordinator:
         finally:
             if member_id is not None and self._writers.get(member_id) is writer:
                 del self._writers[member_id]
-                self._seen = roster.disconnected(self._seen, member_id, self._clock())
+                self._seen = roster.disconnected(self._seen, member_id, time.monotonic())
             with contextlib.suppress(ConnectionError):
                 writer.close()
 
@@ -159,7 +156,7 @@ class Coordinator:
         return None
 
     def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
-        now = self._clock()
+        now = time.monotonic()
         before = self._writers.get(hello.id)
         if before is not None:
             before.close()
@@ -180,7 +177,7 @@ class Coordinator:
 
     def _take(self, member_id: str, message: FromLauncher) -> None:
         """Note what a launcher says."""
-        now = self._clock()
+        now = time.monotonic()
         if member_id not in self._seen.members:
             # Given up as lost while it could not speak: it is heard again as one that comes back.
             raise ConnectionError
@@ -208,7 +205,7 @@ class Coordinator:
     def _act(self) -> None:
         """Decide, say so, and again while the decision changes the picture."""
         while True:
-            now = self._clock()
+            now = time.monotonic()
             self._seen = roster.settle(self._seen, now)
             before = self._seen.round
             decision = decide(self._seen, now)

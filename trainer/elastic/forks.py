@@ -75,11 +75,6 @@ def kill(process: BaseProcess) -> None:
         process.kill()
 
 
-def exit_code(process: BaseProcess) -> int | None:
-    """Its exit code, negative for a signal; None while it runs."""
-    return process.exitcode
-
-
 def _call(name: str, function: str, environment: dict[str, str], arguments: tuple[Any, ...]) -> None:
     die_with_launcher()
     name_process(name)

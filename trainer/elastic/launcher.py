@@ -297,10 +297,7 @@ class Launcher:
         job = self._job
         claim = None
         if self._start is not None and self._ready is None:
-            start = self._start
-            claim = messages.RoundClaim(
-                id=start.round, number=start.number, seats=start.seats, took_step=self._took_step
-            )
+            claim = self._start.claim(took_step=self._took_step)
         hello = Hello(
             protocol=messages.PROTOCOL,
             run=job.run,

@@ -1,6 +1,6 @@
 """What launchers and the coordinator say to each other: one JSON object per line over TCP.
 
-Both sides parse with `parse`, which refuses what is not a message of theirs in words that can be sent back. Fields may
+`from_launcher` and `from_coordinator` refuse what is no message of theirs in words that can be sent back. Fields may
 be added within a protocol version: unknown ones are ignored.
 """
 
@@ -136,6 +136,10 @@ class Start(_Message):
     """host:port of the store of the round's first launcher."""
     previous_end: dict[str, Any] | None
     """{reason, counted, message} for the attempt's claim; None if nothing went before."""
+
+    def claim(self, *, took_step: bool) -> RoundClaim:
+        """What a launcher in this round says of it to a coordinator that it comes back to."""
+        return RoundClaim(id=self.round, number=self.number, seats=self.seats, took_step=took_step)
 
 
 class StopWorkers(_Message):

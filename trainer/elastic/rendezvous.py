@@ -28,7 +28,7 @@ from torch.distributed.elastic.rendezvous import (
 from trainer.elastic import messages
 from trainer.elastic.launcher import BEAT_SECONDS
 from trainer.elastic.link import Link
-from trainer.elastic.messages import Beat, Bye, Ended, Hello, Over, Ready, Refused, RoundClaim, Start, StopWorkers
+from trainer.elastic.messages import Beat, Bye, Ended, Hello, Over, Ready, Refused, Start, StopWorkers
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End, Rules
 from trainer.errors import EXIT_FINISHED
@@ -160,10 +160,6 @@ class CoordinatorRendezvous(RendezvousHandler):
 
     def _introduction(self) -> list[BaseModel]:
         rules = Rules()
-        claim = None
-        if self._start is not None:
-            start = self._start
-            claim = RoundClaim(id=start.round, number=start.number, seats=start.seats, took_step=True)
         hello = Hello(
             protocol=messages.PROTOCOL,
             run=self.get_run_id(),
@@ -176,6 +172,6 @@ class CoordinatorRendezvous(RendezvousHandler):
             max_nodes=self._parameters.max_nodes,
             budget_failures=rules.budget_failures,
             budget_window_seconds=rules.budget_window_seconds,
-            claim=claim,
+            claim=self._start.claim(took_step=True) if self._start is not None else None,
         )
         return [hello, *([self._ready] if self._ready is not None else [])]

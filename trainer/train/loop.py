@@ -1,8 +1,8 @@
 """The train loop, top to bottom: data, forward and backward, update, flags, metrics, checkpoint, evaluation.
 
 `Run` is put together by `trainer.train.setup` for one attempt; `train` drives it and says how it ended. Whatever ends a
-run early is decided together: one small all-reduce per step carries every rank's wish to stop and rank 0's clock, so
-all ranks save the same step and leave.
+run early is decided together: with its loss each step carries every rank's wish to stop and rank 0's clock, so all
+ranks save the same step and leave.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-
-import torch
-import torch.distributed as dist
 
 from trainer.checkpoint.layout import CHECKPOINTS, attempt_name
 from trainer.checkpoint.save import Hashes, Saver, Snapshot
@@ -31,7 +28,7 @@ from trainer.metrics.history import History
 from trainer.metrics.throughput import ThroughputMeter
 from trainer.train.schedule import lr_factor
 from trainer.train.state import Progress, data_order, random_state, tensors_of
-from trainer.train.step import StepContext, StepResult, train_step
+from trainer.train.step import Flags, StepContext, StepResult, train_step
 
 
 class NonFiniteLoss(Exception):
@@ -87,15 +84,6 @@ class Outcome:
     """finished | early_stopping | preempted"""
 
 
-@dataclass(frozen=True)
-class _Flags:
-    """What ranks agree on after each step."""
-
-    stop: bool
-    save: bool
-    fenced: bool
-
-
 def train(run: Run) -> Outcome:
     """Train from `run.progress` to the last step, an early end or a wish to stop; the last step is always saved.
 
@@ -103,7 +91,6 @@ def train(run: Run) -> Outcome:
     failed.
     """
     progress, config = run.progress, run.config
-    run.signals.arm()
     run.meter.start(time.monotonic())
     last_save = _SaveClock(config.checkpoint.every_seconds)
     nonfinite_in_a_row = 0
@@ -112,24 +99,28 @@ def train(run: Run) -> Outcome:
         started = time.monotonic()
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
-        result = train_step(run.step, batch.tokens)
+        result = train_step(run.step, batch.tokens, lambda: _own_flags(run, last_save))
         _advance(run, batch, result, time.monotonic() - started)
+        # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
+        run.signals.arm()
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
         suspect = not result.finite and _on_nonfinite(run, batch, result, nonfinite_in_a_row)
         if progress.step % config.log.every_steps == 0 or progress.step == run.total_steps:
             _log_step(run, batch, result, lr)
-
-        evaluation = _evaluate(run) if _evaluation_due(run) else None
-        _collect(run)
-        flags = agree(run, save_due=last_save.due(time.monotonic()))
-        if flags.fenced:
+        if result.flags.fenced:
             raise run.fenced or Fenced("a newer attempt owns this run")
+
+        stop, evaluation = result.flags.stop, None
+        if _evaluation_due(run):
+            evaluation = _evaluate(run)
+            stop = stop or evaluation is None
+        _collect(run)
         last = progress.step == run.total_steps
-        if flags.stop and not last:
+        if stop and not last:
             reason = "preempted"
         elif _out_of_patience(run) and not last:
             reason = "early_stopping"
-        due = (flags.save or _save_due(run)) and not suspect
+        due = (result.flags.save or _save_due(run)) and not suspect
         if due or last or reason != "finished":
             run.saver.save(_snapshot(run, evaluation))
             last_save.reset(time.monotonic())
@@ -239,6 +230,7 @@ def _evaluation_due(run: Run) -> bool:
 
 
 def _evaluate(run: Run) -> Evaluation | None:
+    """None on every rank: given up, since one of them is asked to stop."""
     started = time.monotonic()
 
     def stop_requested() -> bool:
@@ -287,14 +279,13 @@ def _save_due(run: Run) -> bool:
     return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
 
 
-def agree(run: Run, *, save_due: bool) -> _Flags:
-    """Share every rank's wish to stop, rank 0's clock and its knowledge of a fence."""
-    wishes = [run.signals.requested, save_due and run.rank == 0, run.fenced is not None]
-    if run.step.world_size == 1:
-        return _Flags(*(bool(wish) for wish in wishes))
-    flags = torch.tensor([float(wish) for wish in wishes], device=run.step.device)
-    dist.all_reduce(flags, op=dist.ReduceOp.MAX)
-    return _Flags(*(value > 0 for value in flags.tolist()))
+def _own_flags(run: Run, last_save: _SaveClock) -> Flags:
+    """What this rank has to tell the others."""
+    return Flags(
+        stop=run.signals.requested,
+        save=run.rank == 0 and last_save.due(time.monotonic()),
+        fenced=run.fenced is not None,
+    )
 
 
 def _snapshot(run: Run, evaluation: Evaluation | None) -> Snapshot:

@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import torch
 
 from trainer.checkpoint.attempts import Attempt, AttemptClaim, PreviousEnd, claim_attempt, recent_failures
-from trainer.checkpoint.layout import attempt_name
+from trainer.checkpoint.layout import Checkpoint, attempt_name
 from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.save import Hashes, Saver
@@ -66,12 +68,7 @@ def set_up(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse) 
 
     None, with a word to the user and nothing claimed, if that checkpoint is of the run's last step or beyond.
     """
-    if world.world_size > config.batch.sequences:
-        raise UserError(
-            f"{world.world_size} ranks for batch.sequences {config.batch.sequences}",
-            expected="at least one sequence of the global batch for each rank",
-            fix="start fewer ranks, or raise batch.sequences",
-        )
+    check_ranks(config, world.world_size)
     check_precision(config.precision, world.device)
     torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
     data = open_data(config)
@@ -131,6 +128,16 @@ def set_up(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse) 
         ),
         checkpoint_url=loaded.checkpoint.url if loaded else None,
     )
+
+
+def check_ranks(config: RunConfig, ranks: int) -> None:
+    """UserError if a rank would have nothing to do."""
+    if ranks > config.batch.sequences:
+        raise UserError(
+            f"{ranks} ranks for batch.sequences {config.batch.sequences}",
+            expected="at least one sequence of the global batch for each rank",
+            fix="start fewer ranks, or raise batch.sequences",
+        )
 
 
 def open_data(config: RunConfig) -> Data:
@@ -274,25 +281,33 @@ def _restore(
         streams=config.checkpoint.streams,
         local=config.checkpoint.local,
     )
-    if loaded.committed.dataset_sha256 != identity.hashes.dataset_sha256:
-        raise UserError(
-            f"{loaded.checkpoint.url} was trained on other data than data.train names (or with other weights)",
-            expected="the same prepared sets: the position in the data is part of a checkpoint",
-            fix="restore data.train, or start a run of another name",
-        )
-    _check_order_unchanged(config, loaded)
+    check_same_data(loaded.checkpoint, identity)
+    check_order_unchanged(config, loaded.checkpoint, loaded.progress)
     restore_tensors(context.model, context.optimizers, tensors)
     return loaded
 
 
-def _check_order_unchanged(config: RunConfig, loaded: Loaded) -> None:
-    """The step number is the position in the data, which holds only for the same batches in the same order."""
-    before = loaded.progress["data_order"]
+def check_same_data(checkpoint: Checkpoint, identity: Identity) -> None:
+    """UserError if a checkpoint was trained on other data: its step number would mean another place."""
+    if checkpoint.committed.dataset_sha256 != identity.hashes.dataset_sha256:
+        raise UserError(
+            f"{checkpoint.url} was trained on other data than data.train names (or with other weights)",
+            expected="the same prepared sets: the position in the data is part of a checkpoint",
+            fix="restore data.train, or start a run of another name",
+        )
+
+
+def check_order_unchanged(config: RunConfig, checkpoint: Checkpoint, progress: Mapping[str, Any]) -> None:
+    """The step number is the position in the data, which holds only for the same batches in the same order.
+
+    progress: the checkpoint's own; UserError names what differs.
+    """
+    before = progress["data_order"]
     now = data_order(config)
     changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
     if changed:
         raise UserError(
-            f"{loaded.checkpoint.url} cannot go on with {', '.join(changed)}",
+            f"{checkpoint.url} cannot go on with {', '.join(changed)}",
             expected="the values of the checkpoint: they decide which sequences a step reads",
             fix="restore them, or start a run of another name",
         )

@@ -2,7 +2,8 @@
 
 Called by the loop. The loss of a step is the sum over all target tokens of the global batch divided by their number,
 whatever the number of ranks: each rank weighs its own sums accordingly, and a rank that has run out of sequences runs a
-micro-batch of weight zero so that collectives match.
+micro-batch of weight zero so that collectives match. What ranks tell each other travels with the loss: a collective of
+its own would cost every step another round trip, and on a GPU another wait for the device.
 
 Shape suffixes: B = sequences, T = tokens of a sequence.
 """
@@ -10,8 +11,8 @@ Shape suffixes: B = sequences, T = tokens of a sequence.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -26,6 +27,30 @@ from trainer.train.optimizer import Optimizers, global_grad_norm
 
 
 @dataclass(frozen=True)
+class Flags:
+    """What ranks tell each other with every step: true on all of them once it is true on one."""
+
+    stop: bool = False
+    """Somebody asked for a stop."""
+    save: bool = False
+    """A save is due by rank 0's clock."""
+    fenced: bool = False
+    """A save met a newer attempt."""
+
+    def packed(self) -> float:
+        """All flags as one number. The sum over up to 65,535 ranks keeps them apart, and is exact in a float64."""
+        return float(sum(flag << shift for flag, shift in zip(astuple(self), _FLAG_SHIFTS, strict=True)))
+
+    @classmethod
+    def unpacked(cls, total: float) -> Flags:
+        """The flags that any rank raised, from the sum of all ranks' numbers."""
+        return cls(*(bool(int(total) >> shift & 0xFFFF) for shift in _FLAG_SHIFTS))
+
+
+_FLAG_SHIFTS = (0, 16, 32)
+
+
+@dataclass(frozen=True)
 class StepResult:
     """What one step found; equal on every rank."""
 
@@ -33,6 +58,7 @@ class StepResult:
     """Mean cross-entropy over the whole global batch, nats per token."""
     grad_norm: float
     """Global gradient norm before clipping."""
+    flags: Flags
 
     @property
     def finite(self) -> bool:
@@ -55,12 +81,14 @@ class StepContext:
     scaler: LossScaler | None
 
 
-def train_step(context: StepContext, rows: np.ndarray) -> StepResult:
+def train_step(context: StepContext, rows: np.ndarray, flags: Callable[[], Flags]) -> StepResult:
     """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch.
 
-    A step whose loss or gradient norm is not finite leaves the model as it was.
+    flags: asked for this rank's own once its backward is on the way. A step whose loss or gradient norm is not finite
+    leaves the model as it was.
     """
-    loss = _accumulate_gradients(context, rows)
+    loss_sum = _accumulate_gradients(context, rows)
+    shared = share(loss_sum, flags(), context.world_size)
     parameters = list(context.model.parameters())
     if context.scaler is not None:
         for parameter in parameters:
@@ -68,7 +96,9 @@ def train_step(context: StepContext, rows: np.ndarray) -> StepResult:
                 parameter.grad.mul_(1 / context.scaler.scale)
     norm = global_grad_norm(parameters)
     # One wait for the device per step: the figures decide whether to update.
-    result = StepResult(*torch.stack([loss, norm.to(loss)]).tolist())
+    loss_total, told, grad_norm = torch.cat([shared, norm.to(shared).reshape(1)]).tolist()
+    loss = loss_total / (context.batch_sequences * (rows.shape[1] - 1))
+    result = StepResult(loss, grad_norm, Flags.unpacked(told))
     if result.finite:
         if context.clip_norm and result.grad_norm > context.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, context.clip_norm, norm)
@@ -77,6 +107,18 @@ def train_step(context: StepContext, rows: np.ndarray) -> StepResult:
     if context.scaler is not None:
         context.scaler.update(finite=result.finite)
     return result
+
+
+def share(loss_sum: Tensor, flags: Flags, world_size: int) -> Tensor:
+    """Sum the loss (a float64 scalar) and the packed flags over all ranks: float64 [2].
+
+    Flags are packed since gloo takes twice as long for four numbers as for two.
+    """
+    packed = to_device(np.array([flags.packed()]), loss_sum.device)
+    shared = torch.cat([loss_sum.reshape(1), packed])
+    if world_size > 1:
+        dist.all_reduce(shared)
+    return shared
 
 
 def micro_batches(rows: np.ndarray, *, most_rows: int, micro_sequences: int) -> Iterator[tuple[np.ndarray, float]]:
@@ -93,7 +135,7 @@ def micro_batches(rows: np.ndarray, *, most_rows: int, micro_sequences: int) -> 
 
 
 def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
-    """Run all micro-batches; returns the mean loss of the global batch, a float64 scalar equal on every rank."""
+    """Run all micro-batches; returns the sum of this rank's losses over its target tokens, a float64 scalar."""
     most_rows = -(-context.batch_sequences // context.world_size)
     parts = list(micro_batches(rows, most_rows=most_rows, micro_sequences=context.micro_sequences))
     target_tokens: int = context.batch_sequences * (rows.shape[1] - 1)
@@ -106,14 +148,12 @@ def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
         micro_loss: Tensor = context.model(tokens_BT[:, :-1], tokens_BT[:, 1:])
         (micro_loss * (weight * scale)).backward()
         loss_sum += micro_loss.detach() * weight
-    if context.world_size > 1:
-        dist.all_reduce(loss_sum)
-    return loss_sum / target_tokens
+    return loss_sum
 
 
-def to_device(rows: np.ndarray, device: torch.device) -> Tensor:
-    """Token ids on the device; from pinned memory, so that the copy overlaps with the work before it."""
-    tokens_BT = torch.from_numpy(rows)
+def to_device(array: np.ndarray, device: torch.device) -> Tensor:
+    """A small array on the device; from pinned memory, so that the copy overlaps with the work before it."""
+    tensor = torch.from_numpy(array)
     if device.type == "cuda":
-        return tokens_BT.pin_memory().to(device, non_blocking=True)
-    return tokens_BT
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor

@@ -44,15 +44,15 @@ def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals, p
         return _run_attempt(config, signals, pulse, command=_command(reference, overrides))
     except UserError as error:
         _leave(rank, EXIT_USER_ERROR, Reason.CONFIG_INVALID, f"error: {error}")
-    except _StoppedBeforeFirstStep:
+    except _StoppedAtTheStart:
         _leave(rank, EXIT_PREEMPTED, Reason.PREEMPTED, "")
     except Exception as error:
         known = isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed)
         _leave(rank, EXIT_FAILED, reason_of(error), f"error: {error}" if known else traceback.format_exc())
 
 
-class _StoppedBeforeFirstStep(Exception):
-    """Another rank has obeyed the wish to stop before this one could take a step: nothing is lost."""
+class _StoppedAtTheStart(Exception):
+    """Another rank obeyed the wish to stop before its first step had ended: no step was agreed on, nothing is lost."""
 
 
 def reason_of(error: Exception) -> Reason:
@@ -97,8 +97,8 @@ def _train(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse, 
     except (Fenced, NonFiniteLoss, NotSaved, TransferFailed, UserError):
         raise
     except Exception:
-        if signals.requested and run.progress.step == first_step:
-            raise _StoppedBeforeFirstStep from None
+        if signals.requested and run.progress.step <= first_step + 1:
+            raise _StoppedAtTheStart from None
         raise
     finally:
         close_run(run)

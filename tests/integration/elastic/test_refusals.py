@@ -12,6 +12,7 @@ from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
 from tests.integration.servers import free_port
 from tests.integration.training import Process, Training
+from tests.unit.elastic.hellos import hello
 from trainer.elastic import messages
 
 
@@ -94,21 +95,8 @@ def test_an_endless_line_is_cut_off(make_nodes: MakeNodes) -> None:
 
 def test_another_version_is_told_so(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1")
-    hello = messages.Hello(
-        protocol=messages.PROTOCOL + 1,
-        run="small",
-        version="99",
-        config_sha256="",
-        id="x",
-        host="h",
-        slots=1,
-        min_nodes=1,
-        max_nodes=1,
-        budget_failures=1,
-        budget_window_seconds=1,
-    )
     with socket.create_connection(("127.0.0.1", nodes.port), timeout=10) as stranger:
-        stranger.sendall(messages.line_of(hello))
+        stranger.sendall(messages.line_of(hello(protocol=messages.PROTOCOL + 1, version="99")))
         answer = json.loads(stranger.makefile("rb").readline())
     assert answer["exit_code"] == 2
     assert f"(gpt-run 99) speaks protocol {messages.PROTOCOL + 1}" in answer["message"]

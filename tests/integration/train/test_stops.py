@@ -6,15 +6,13 @@ import os
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
 from tests.integration.servers import free_port
 from tests.integration.train.conftest import MakeTraining, Warm
-from tests.integration.training import WAIT_SECONDS, Training, wait_until_gone
+from tests.integration.training import WAIT_SECONDS, Training, wait_until, wait_until_gone
 
 # Steps of several seconds: a stop is still under way when the next signal comes.
 SLOW = {"batch": {"sequences": 400, "micro_sequences": 1}}
@@ -80,6 +78,17 @@ def test_sigterm_before_training_ends_at_once(training: Training, warm: Warm) ->
     assert not training.run.exists()
 
 
+def test_sigterm_in_the_first_step_does_not_wait_for_it(make_training: MakeTraining) -> None:
+    # A first step may compile for minutes.
+    training = make_training(**SLOW)
+    process = training.train(nproc=2)
+    process.wait_for("^starting at step 0")
+    process.popen.terminate()
+    assert process.wait() == 75, process.text
+    assert training.steps() == {}
+    assert training.checkpoints() == []
+
+
 class Screen:
     """What a terminal was sent; a terminal that nobody reads stops the program that writes to it."""
 
@@ -108,13 +117,6 @@ class Screen:
             except OSError:  # the last program that held the terminal has ended
                 return
             self._received += data
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def handles(pid: int, number: int) -> bool:

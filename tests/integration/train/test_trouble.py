@@ -12,8 +12,9 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.integration.servers import LosingProxy, Server, s3_environment
+from tests.integration.servers import Proxy, Server, s3_environment
 from tests.integration.train.conftest import MakeTraining, Warm
+from tests.integration.training import Training
 from trainer.checkpoint.references import resolve_url
 
 
@@ -89,7 +90,7 @@ def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     assert warm.worker(alone).code == 0
 
     training = make_training(checkpoint={"store": f"{server.url}/losing"}, batch={"micro_sequences": 1})
-    proxy = LosingProxy(server.port)
+    proxy = Proxy(server.port)
     environment = server.environment | s3_environment(proxy.port)
     ranks = warm.workers(training, ranks=2, environment=environment)
     ranks[0].wait_for("^step +3/")
@@ -107,3 +108,11 @@ def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     shown = ["checkpoints", "show", "--json", f"{server.url}/losing/small"]
     ended = warm.command(training, *shown, environment=server.environment)
     assert json.loads(ended.text)["loss"] == pytest.approx(alone.steps()[24][0], abs=1e-5)
+
+
+def test_under_torchrun(training: Training) -> None:
+    # The agent of torch in place of ours; a worker is one command.
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    process = training.start(*torchrun, "-m", "trainer", "worker", "run.yaml", "--set", "steps=4", program=())
+    assert process.wait() == 0, process.text
+    assert training.committed("step-00000004-a0001")["world_size"] == 2

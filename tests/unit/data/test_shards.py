@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +149,8 @@ def write_column(path: Path, name: str, values: pa.Array) -> None:
         ("text", pa.array([[1]], pa.list_(pa.uint16())), "cannot be read as a shard"),
         ("tokens", pa.array([1], pa.uint16()), "cannot be read as a shard"),
         ("tokens", pa.array([[1]], pa.list_(pa.int64())), "tokens of type int64"),
+        ("tokens", pa.array([[1], None], pa.list_(pa.uint16())), "has nulls"),
+        ("tokens", pa.array([[1, None]], pa.list_(pa.uint16())), "has nulls"),
     ],
 )
 def test_a_foreign_arrow_file_is_refused(tmp_path: Path, name: str, values: pa.Array, message: str) -> None:
@@ -191,6 +197,22 @@ def test_a_shard_that_is_gone_is_no_damaged_one(tmp_path: Path) -> None:
     """The cache's reader asks again for a copy whose name was taken away."""
     with pytest.raises(FileNotFoundError):
         open_arrow_shard(tmp_path / "shard-00000.arrow")
+
+
+def test_reading_a_shard_imports_no_pandas(tmp_path: Path) -> None:
+    """Arrow's own conversions do where it is installed (ray brings it), and each new worker would wait a second."""
+    assert importlib.util.find_spec("pandas") is not None, "the test proves nothing without it"
+    write_column(tmp_path / "shard.arrow", "tokens", pa.array([[1, 2], [3]], pa.list_(pa.uint16())))
+    read = (
+        "import sys, pathlib, numpy\n"
+        "from trainer.data.shards import open_arrow_shard\n"
+        "out = numpy.empty(3, dtype=numpy.uint16)\n"
+        "open_arrow_shard(pathlib.Path('shard.arrow')).copy_to(0, out)\n"
+        "assert out.tolist() == [1, 2, 3]\n"
+        "assert 'pandas' not in sys.modules and 'pyarrow.compute' not in sys.modules"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", read], cwd=tmp_path, env=environment, check=True, timeout=60)
 
 
 def test_file_sha256_is_that_of_the_content(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from pydantic import BaseModel
 
-from trainer.elastic import messages
+from tests.unit.elastic.hellos import hello
 from trainer.elastic.link import Link
-from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Hello, Over, Ready, Start, StopWorkers
+from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Over, Ready, Start, StopWorkers
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.server import HOST, LocalCoordinator
@@ -30,21 +30,8 @@ class Launcher:
         self._received: list[FromCoordinator] = []
 
     def _hello(self) -> list[BaseModel]:
-        return [
-            Hello(
-                protocol=messages.PROTOCOL,
-                run="small",
-                version="1",
-                config_sha256="ab",
-                id=self.name,
-                host=f"host-{self.name}",
-                slots=2,
-                min_nodes=self._nodes[0],
-                max_nodes=self._nodes[1],
-                budget_failures=3,
-                budget_window_seconds=60,
-            )
-        ]
+        smallest, largest = self._nodes
+        return [hello(id=self.name, host=f"host-{self.name}", min_nodes=smallest, max_nodes=largest)]
 
     def say(self, *said: BaseModel) -> None:
         for message in said:

@@ -9,25 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from tests.unit.elastic.hellos import hello
 from trainer.elastic import messages
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 
-HELLO = messages.Hello(
-    protocol=messages.PROTOCOL,
-    run="small",
-    version="1",
-    config_sha256="ab",
-    id="x",
-    host="node",
-    slots=8,
-    min_nodes=1,
-    max_nodes=3,
-    budget_failures=3,
-    budget_window_seconds=60,
-    step=7,
-    claim=messages.RoundClaim(id="r", number=2, seats=("x", "y"), took_step=True),
-)
+HELLO = hello(step=7, claim=messages.RoundClaim(id="r", number=2, seats=("x", "y"), took_step=True))
 
 
 @pytest.mark.parametrize(

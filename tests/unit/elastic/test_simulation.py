@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from simulation import Cluster, Simulated
-
+from tests.unit.elastic.simulation import Cluster, Simulated
 from trainer.elastic.rounds import End, Rules
 
 RULES = Rules(min_nodes=2, max_nodes=4, budget_failures=10**6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,7 +104,6 @@ Start = Callable[[str], Workers]
 
 @pytest.fixture(scope="module")
 def forks() -> Forks:
-    sys.path.insert(0, str(Path(__file__).parent))
     return Forks("trainer.elastic.pulse", processes=2)
 
 
@@ -116,7 +114,7 @@ def start(forks: Forks, tmp_path: Path) -> Iterator[Start]:
 
     def two(code: str) -> Workers:
         places = [{"RANK": str(rank)} for rank in (3, 4)]
-        started.append(Workers(forks, "ranks:work", (str(tmp_path), code), places))
+        started.append(Workers(forks, "tests.unit.elastic.ranks:work", (str(tmp_path), code), places))
         return started[-1]
 
     yield two

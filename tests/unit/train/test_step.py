@@ -1,4 +1,4 @@
-"""How a rank's share of a batch becomes micro-batches."""
+"""How a rank's share of a batch becomes micro-batches, and what ranks tell each other beside the loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.train.step import micro_batches
+from trainer.train.step import Flags, micro_batches
 
 
 @given(sequences=st.integers(1, 64), world=st.integers(1, 16), micro=st.integers(1, 16))
@@ -29,3 +29,20 @@ def test_a_rank_without_rows_gets_one_that_does_not_count() -> None:
     parts = list(micro_batches(rows, most_rows=3, micro_sequences=2))
     assert [(part.shape, weight) for part, weight in parts] == [((2, 5), 1.0), ((1, 5), 0.0)]
     assert not parts[1][0].any()
+
+
+flags = st.builds(Flags, stop=st.booleans(), save=st.booleans(), fenced=st.booleans())
+
+
+@given(ranks=st.lists(flags, min_size=1, max_size=20))
+def test_a_flag_is_raised_for_all_when_one_rank_raises_it(ranks: list[Flags]) -> None:
+    assert Flags.unpacked(sum(rank.packed() for rank in ranks)) == Flags(
+        stop=any(rank.stop for rank in ranks),
+        save=any(rank.save for rank in ranks),
+        fenced=any(rank.fenced for rank in ranks),
+    )
+
+
+def test_flags_of_sixty_thousand_ranks_stay_apart() -> None:
+    assert Flags.unpacked(65_535 * Flags(stop=True).packed()) == Flags(stop=True)
+    assert Flags.unpacked(65_535 * Flags(stop=True, save=True, fenced=True).packed()) == Flags(True, True, True)

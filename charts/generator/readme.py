@@ -1,0 +1,68 @@
+"""Makes the chart's README from values.yaml: how it is used, and every value with its default and meaning."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from charts.generator.values import Entry
+
+_INTRODUCTION = """\
+# gpt-run
+
+One pretraining run of a GPT-style model on GPU nodes that come and go: a PyTorchJob or a RayJob, the coordinator where
+its workers meet, and what belongs to them. The release's name is the run's name. Generated from `values.yaml` by
+`make generate`; how to work with a run is in [docs/kubernetes.md](../../docs/kubernetes.md).
+
+```text
+helm install gpt-run charts/gpt-run -f charts/gpt-run/values-h100.yaml \\
+  --set store.url=s3://BUCKET/runs --set run.data.train=s3://BUCKET/data/gpt-1b --timeout 15m
+```
+
+Needed in the cluster: Kubernetes 1.27 or newer and, for `backend: pytorchjob`, Kubeflow's training operator 1.9, for
+`backend: rayjob`, KubeRay 1.6. Values files:
+
+"""
+
+
+def readme_text(entries: list[Entry]) -> str:
+    """The whole file."""
+    # Late: the values files' descriptions come from the same table that writes them.
+    from charts.generator.runs import RUNS
+
+    lines = [f"| `{run.file}` | {run.description} |" for run in RUNS]
+    table = "\n".join(["| file | run |", "| --- | --- |", *lines])
+    top = [entry for entry in entries if not entry.is_section]
+    sections = [entry for entry in entries if entry.is_section]
+    body = ["## Values", "", *_table(top, "")]
+    for section in sections:
+        body += ["", f"### `{section.key}`", "", section.description, "", *_table(section.children, f"{section.key}.")]
+    return _INTRODUCTION + table + "\n\n" + "\n".join(body) + "\n"
+
+
+def _table(entries: list[Entry], prefix: str) -> list[str]:
+    return ["| value | default | meaning |", "| --- | --- | --- |", *_rows(entries, prefix)]
+
+
+def _rows(entries: list[Entry], prefix: str) -> list[str]:
+    rows = []
+    for entry in entries:
+        path = f"{prefix}{entry.key}"
+        if entry.is_section:
+            rows.append(f"| `{path}` | | {_cell(entry.description)} |")
+            rows += _rows(entry.children, f"{path}.")
+        else:
+            rows.append(
+                f"| `{path}` | `{json.dumps(entry.default)}` | {_cell(entry.description)}{_words(entry.hint)} |"
+            )
+    return rows
+
+
+def _words(hint: dict[str, Any]) -> str:
+    """Limits that the description leaves to the schema."""
+    limits = [f"{words} {hint[key]}" for key, words in (("minimum", "at least"), ("maximum", "at most")) if key in hint]
+    return f" ({', '.join(limits)})" if limits else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
