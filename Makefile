@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 NPROC ?= 2
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-gpu check generate constraints bench clean
+.PHONY: help run test test-gpu check generate constraints bench images charts charts-push clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,22 @@ constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
 
 bench: $(STAMP)  ## Measure the figures of the README's table (about an hour)
 	$(BIN)/python -m benchmarks.run_all
+
+images:  ## Build the container images; IMAGES='trainer --base NAME' and more, IMAGES=--help lists it
+	$(PYTHON) images/build.py $(IMAGES)
+
+# The helm of the cluster tests' pins, compiled at its first use.
+HELM = $$($(PYTHON) -c 'from tests.cluster.tools import tool; print(tool("helm"))')
+
+charts:  ## Package the charts as VERSION into dist/charts
+	@test -n "$(VERSION)" || { echo 'say which version: make charts VERSION=1.2.3'; exit 2; }
+	helm=$(HELM) && for chart in charts/*/Chart.yaml; do \
+		"$$helm" package "$${chart%/*}" --version $(VERSION) --app-version $(VERSION) --destination dist/charts || exit 1; \
+	done
+
+charts-push: charts  ## Package the charts and push them to REGISTRY (oci://...)
+	@test -n "$(REGISTRY)" || { echo 'say where to: make charts-push VERSION=1.2.3 REGISTRY=oci://HOST/PATH'; exit 2; }
+	helm=$(HELM) && for chart in dist/charts/*-$(VERSION).tgz; do "$$helm" push "$$chart" $(REGISTRY) || exit 1; done
 
 clean:  ## Remove the environment, caches and build outputs; keeps runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
