@@ -148,9 +148,9 @@ def coredns() -> Command:
 
 
 def corefile() -> str:
-    """Names of the cluster, and a quick no for all others: there is nobody to ask."""
+    """Names of the cluster, and for all others a quick no: there is nobody to ask."""
     return f"""
-.:53 {{
+{layout.CLUSTER_DOMAIN}:53 in-addr.arpa:53 {{
     bind {layout.CONTROL}
     errors
     kubernetes {layout.CLUSTER_DOMAIN} in-addr.arpa {{
@@ -158,6 +158,10 @@ def corefile() -> str:
         pods insecure
         ttl 5
     }}
+}}
+.:53 {{
+    bind {layout.CONTROL}
+    errors
     template ANY ANY {{
         rcode NXDOMAIN
     }}
