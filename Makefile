@@ -3,9 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NPROC ?= 2
+# The helm of the cluster tests' pins, compiled at its first use.
+HELM = $$($(PYTHON) -c 'from tests.cluster.tools import tool; print(tool("helm"))')
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-gpu check generate constraints bench images charts charts-push clean
+.PHONY: help run test test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
+.PHONY: images charts charts-push clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,11 +26,23 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 	$(BIN)/gpt-run train tiny-gpt2 --nproc $(NPROC)
 	$(BIN)/gpt-run generate runs/tiny-gpt2 --prompt 'def ' --max-tokens 60
 
-test: $(STAMP)  ## Unit and integration tests (eight to ten minutes on two cores)
-	$(BIN)/python -m pytest -m 'not gpu' --numprocesses 2 --dist loadfile
+test: $(STAMP)  ## Unit, integration and chart tests (eight to ten minutes on two cores)
+	$(BIN)/python -m pytest -m 'not gpu and not cluster' --numprocesses 2 --dist loadfile
 
 test-gpu: $(STAMP)  ## Tests that need a GPU
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+cluster-up: $(STAMP)  ## Bring up a real Kubernetes cluster on this machine (root, Go; 20 minutes the first time)
+	$(BIN)/python -m tests.cluster up
+
+cluster-down:  ## Take it away again
+	$(BIN)/python -m tests.cluster down
+
+test-cluster: $(STAMP)  ## What users do first, on that cluster or the one of GPTRUN_TEST_KUBECONFIG
+	$(BIN)/python -m pytest tests/cluster/test_smoke.py
+
+test-cluster-full: $(STAMP)  ## All cluster tests
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 check: $(STAMP)  ## What CI says first: format, lint, types, import layers, generated files
 	$(BIN)/ruff format --check .
@@ -35,9 +50,11 @@ check: $(STAMP)  ## What CI says first: format, lint, types, import layers, gene
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m charts.generator --check
 
 generate: $(STAMP)  ## Write generated files anew
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m charts.generator --helm "$(HELM)"
 
 constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
 	@echo '# Tested versions of everything, for Python 3.11 to 3.13; written by `make constraints`.' > constraints.txt
@@ -49,9 +66,6 @@ bench: $(STAMP)  ## Measure the figures of the README's table (about an hour)
 
 images:  ## Build the container images; IMAGES='trainer --base NAME' and more, IMAGES=--help lists it
 	$(PYTHON) images/build.py $(IMAGES)
-
-# The helm of the cluster tests' pins, compiled at its first use.
-HELM = $$($(PYTHON) -c 'from tests.cluster.tools import tool; print(tool("helm"))')
 
 charts:  ## Package the charts as VERSION into dist/charts
 	@test -n "$(VERSION)" || { echo 'say which version: make charts VERSION=1.2.3'; exit 2; }
