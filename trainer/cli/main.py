@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, train
+from trainer.cli import checkpoints, config, data, export, generate, ray, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ checkpoints.app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
+app.command("ray")(ray.ray)
 app.command("generate")(generate.generate)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
