@@ -13,24 +13,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a rank runs."""
-
-    rank: int
-    node: str
-    """Ray's id of the node."""
-    host: str
-
-
-@dataclass(frozen=True)
-class Group:
-    """One world of workers, as Ray placed it: a round in the words of the coordinator."""
-
-    id: str
-    places: tuple[Place, ...]
-    """In rank order."""
+from trainer.ray.rounds import Group
 
 
 @dataclass(frozen=True)

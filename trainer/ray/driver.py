@@ -34,9 +34,9 @@ from trainer.elastic.signals import StopSignals
 from trainer.elastic.status import RunStatus
 from trainer.elastic.workers import Report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, Fenced
-from trainer.ray.desk import Group, News, open_desk
+from trainer.ray.desk import News, open_desk
 from trainer.ray.group import GroupConfig
-from trainer.ray.rounds import Broken, Clean, Died, Rounds
+from trainer.ray.rounds import Broken, Clean, Died, Group, Rounds
 from trainer.ray.worker import Task, WorkerEnded, train_rank
 from trainer.storage_errors import may_heal
 

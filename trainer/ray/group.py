@@ -21,7 +21,8 @@ from ray.train.backend import Backend, BackendConfig
 from trainer.elastic.reasons import Reason
 from trainer.errors import EXIT_PREEMPTED
 from trainer.ray import worker
-from trainer.ray.desk import Desk, Group, Place
+from trainer.ray.desk import Desk
+from trainer.ray.rounds import Group, Place
 from trainer.ray.worker import State, WorkerEnded
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,25 @@ from trainer.elastic.rounds import (
 )
 from trainer.elastic.workers import Report, causes
 from trainer.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
-from trainer.ray.desk import Group
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a rank runs."""
+
+    rank: int
+    node: str
+    """Ray's id of the node."""
+    host: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """One world of workers, as Ray placed it: a round in the words of the coordinator."""
+
+    id: str
+    places: tuple[Place, ...]
+    """In rank order."""
 
 
 @dataclass(frozen=True)
