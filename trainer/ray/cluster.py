@@ -46,6 +46,8 @@ def connected(max_workers: int) -> Iterator[None]:
             object_store_memory=_OBJECT_STORE_BYTES,
             include_dashboard=False,
             logging_level=logging.WARNING,
+            # What looks after abandoned workers asks the dashboard, and complains every second that there is none.
+            logging_config=ray.LoggingConfig(log_level="ERROR"),
         )
     try:
         for number, handler in handlers.items():

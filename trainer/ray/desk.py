@@ -54,4 +54,5 @@ class Desk:
 def open_desk() -> ActorHandle[Desk]:
     """Start the actor on this node; it ends with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
+    opened: ActorHandle[Desk] = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[assignment]  # the stub's union is of Ray's local mode
+    return opened

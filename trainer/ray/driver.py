@@ -14,12 +14,12 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private.state import state as cluster_state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.v2.api.config import LoggingConfig
+from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
@@ -110,6 +110,13 @@ class Driver:
         job = self._job
         task = Task(job.config.model_dump_json(), str(Path.cwd()), job.command, self._desk)
         elastic = job.min_workers < job.max_workers
+        # Any: the trainer is annotated with the class of Ray Train's first version.
+        settings: Any = RunConfig(
+            name=job.config.name,
+            storage_path=folder,
+            failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
+            logging_config=LoggingConfig("WARNING"),
+        )
         return DataParallelTrainer(
             train_rank,
             train_loop_config={"task": task},
@@ -124,12 +131,7 @@ class Driver:
                 use_gpu=job.use_gpu,
                 elastic_resize_monitor_interval_s=job.resize_seconds,
             ),
-            run_config=RunConfig(
-                name=job.config.name,
-                storage_path=folder,
-                failure_config=FailureConfig(max_failures=0, max_preemption_failures=0),
-                logging_config=LoggingConfig("WARNING"),
-            ),
+            run_config=settings,
         )
 
     def _attend(self, fit: _Fit) -> bool:
@@ -165,7 +167,8 @@ class Driver:
     def _hear(self) -> None:
         """Take in what the controller and rank 0 left at the desk."""
         now = time.monotonic()
-        for news in ray.get(self._desk.read.remote()):
+        unread: list[Group | News] = ray.get(self._desk.read.remote())
+        for news in unread:
             if isinstance(news, Group):
                 reason = self._rounds.begin(news, now)
                 self._status.round_formed(self._job.config.name, reason)
@@ -279,7 +282,8 @@ class _Fit(threading.Thread):
     def run(self) -> None:
         """Wait for the end of training."""
         try:
-            self._exit_code = self._trainer.fit().return_value
+            result: Any = self._trainer.fit()
+            self._exit_code = result.return_value
         except Exception as error:
             self._error = error
 

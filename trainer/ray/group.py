@@ -7,7 +7,6 @@ environment, and uses the one chance that Ray gives before it resizes a group: h
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from dataclasses import dataclass
@@ -24,8 +23,6 @@ from trainer.ray import worker
 from trainer.ray.desk import Desk
 from trainer.ray.rounds import Group, Place
 from trainer.ray.worker import State, WorkerEnded
-
-logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1
 # A worker that does not answer within this is taken for dead.
@@ -55,8 +52,9 @@ class GroupBackend(Backend):
     # NCCL's peer-to-peer transports want all GPUs of the node in sight; a worker picks its own by local rank.
     share_cuda_visible_devices = True
 
-    def on_start(self, worker_group: Any, backend_config: GroupConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Tell each worker its place among the others."""
+        assert isinstance(backend_config, GroupConfig)
         places = worker_group.execute(worker.place)
         # On a port that the kernel chose, in the process that all others will look for there: no race for a port.
         host, port = worker_group.execute_single(0, worker.open_store)
@@ -65,13 +63,13 @@ class GroupBackend(Backend):
         worker_group.execute(worker.enter, meeting)
         ray.get(backend_config.desk.begin.remote(group))
 
-    def on_shutdown(self, worker_group: Any, backend_config: GroupConfig) -> None:
+    def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Before a group is killed. If all of it is alive and at work, Ray resizes it: nothing need be lost."""
+        assert isinstance(backend_config, GroupConfig)
         states = _ask(worker_group, worker.ask_to_stop)
         if not {*states} <= {State.STARTING, State.TRAINING}:
             return
         if State.STARTING not in states:
-            logger.warning("the cluster has changed: %d workers save and stop", len(states))
             deadline = time.monotonic() + backend_config.grace_seconds
             while State.TRAINING in states and time.monotonic() < deadline:
                 time.sleep(_LOOK_SECONDS)

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.train
@@ -29,9 +29,6 @@ from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag, name_process
 from trainer.elastic.workers import Report
 from trainer.ray.desk import Desk
-
-if TYPE_CHECKING:
-    from torch.distributed import TCPStore
 
 _GROUP_VARIABLE = "GPTRUN_RAY_GROUP"
 _STDERR = 2
@@ -87,7 +84,8 @@ class _Process:
     """The state of this worker process."""
 
     flag = StopFlag()
-    store: TCPStore | None = None
+    store: Any = None
+    """Torch's, kept open."""
     end: State | WorkerEnded | None = None
 
 
@@ -101,8 +99,9 @@ def open_store() -> tuple[str, int]:
     import torch.distributed as dist
 
     host = ray.util.get_node_ip_address()
-    _Process.store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-    return host, _Process.store.port
+    store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
+    _Process.store = store
+    return host, store.port
 
 
 def enter(meeting: Meeting) -> None:
