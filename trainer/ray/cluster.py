@@ -8,6 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 
+from trainer.errors import UserError
+
 # Read when Ray is imported, in the driver and in what it starts. What the environment says already holds.
 _SETTINGS = {
     # A run is nobody else's business.
@@ -38,7 +40,14 @@ def connected(max_workers: int) -> Iterator[None]:
 
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address, logging_level=logging.WARNING)
+        try:
+            ray.init(address, logging_level=logging.WARNING)
+        except ConnectionError as error:
+            raise UserError(
+                f"RAY_ADDRESS={address}: {error}",
+                expected="a Ray cluster that answers there, and the token it wants, if it wants one",
+                fix="correct RAY_ADDRESS, or set RAY_AUTH_MODE (and RAY_AUTH_TOKEN) as its nodes have them",
+            ) from error
     else:
         ray.init(
             "local",

@@ -23,6 +23,7 @@ from tests.integration.servers import free_port
 from tests.integration.training import ENVIRONMENT, WAIT_SECONDS, Process, Training, prepare, sets
 
 _OBJECT_STORE_BYTES = 80 * 2**20
+AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
 
 
 class Cluster:
@@ -34,48 +35,66 @@ class Cluster:
         self._nodes: list[subprocess.Popen[bytes]] = []
         port = free_port()
         self.address = f"127.0.0.1:{port}"
-        self._start(
-            "--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self._folder}", "--include-dashboard=false"
-        )
+        self._head = ("--head", f"--port={port}", "--num-cpus=0", f"--temp-dir={self._folder}")
+
+    def start(self) -> None:
+        """Start the head, which has no room for workers."""
+        self._start(*self._head, "--include-dashboard=false")
 
     def add_node(self, cpus: int) -> subprocess.Popen[bytes]:
-        """One more node; it is there when its process is."""
+        """One more node; its process."""
         return self._start(f"--address={self.address}", f"--num-cpus={cpus}")
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            node, log = self._start_process(arguments)
+            while "Ray runtime started" not in log.read_text():
+                assert time.monotonic() < deadline, log.read_text()
+                if node.poll() is not None:
+                    break  # a node gives up when its processes are not up within 30 s, as on a busy machine
+                time.sleep(0.05)
+            else:
+                return node
+
+    def _start_process(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], Path]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
-        output = (self._folder / f"node-{len(self._nodes)}.txt").open("wb")
-        node = subprocess.Popen(
-            [*command, f"--object-store-memory={_OBJECT_STORE_BYTES}", *arguments],
-            env=os.environ | ENVIRONMENT | {"RAY_HEALTH_CHECK_PERIOD_MS": "500"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        output.close()
+        log = self._folder / f"node-{len(self._nodes)}.txt"
+        with log.open("wb") as output:
+            node = subprocess.Popen(
+                [*command, f"--object-store-memory={_OBJECT_STORE_BYTES}", *arguments],
+                env=os.environ | ENVIRONMENT | AUTHENTICATION,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self._nodes.append(node)
-        return node
+        return node, log
 
     def ranks(self) -> list[psutil.Process]:
         """Workers that train on any node, by rank."""
-        found = []
-        for node in self._nodes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found += [one for one in psutil.Process(node.pid).children(recursive=True) if _is_rank(one)]
-        return sorted(found, key=lambda one: one.name())
+        return sorted((one for one in self._members() if _name(one).startswith("gpt-run:rank")), key=_name)
 
     def end(self) -> None:
         """Kill everything that came from it."""
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for member in self._members():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.send_signal(number)
         for node in self._nodes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                members = [psutil.Process(node.pid), *psutil.Process(node.pid).children(recursive=True)]
-                for number in (signal.SIGSTOP, signal.SIGKILL):
-                    for member in members:
-                        with contextlib.suppress(psutil.NoSuchProcess):
-                            member.send_signal(number)
             node.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _members(self) -> list[psutil.Process]:
+        """Processes of all nodes, also of one whose first process has died: a node is a session."""
+        sessions = {node.pid for node in self._nodes}
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(process.pid) in sessions:
+                    found.append(process)
+        return found
 
 
 class RayTraining(Training):
@@ -89,7 +108,7 @@ class RayTraining(Training):
     def ray(self, *overrides: str, workers: str = "1") -> Process:
         """`gpt-run ray run.yaml`, started."""
         options = ("--workers", workers, "--resize-seconds", "1", "--http", str(self.http_port))
-        environment = {"RAY_ADDRESS": self._cluster.address}
+        environment = {"RAY_ADDRESS": self._cluster.address, **AUTHENTICATION}
         return self.start("ray", "run.yaml", *options, *sets(overrides), environment=environment)
 
     def status(self) -> dict[str, Any]:
@@ -121,9 +140,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cluster() -> Iterator[Cluster]:
     """A head without room for workers, and a node with room for two."""
     made = Cluster()
-    made.add_node(2)
-    yield made
-    made.end()
+    try:
+        made.start()
+        made.add_node(2)
+        yield made
+    finally:
+        made.end()
 
 
 @pytest.fixture
@@ -140,8 +162,8 @@ def make_run(cluster: Cluster, tmp_path: Path, dataset: Path) -> Iterator[MakeRu
         one.end()
 
 
-def _is_rank(process: psutil.Process) -> bool:
+def _name(process: psutil.Process) -> str:
     try:
-        return process.name().startswith("gpt-run:rank")
+        return process.name()
     except psutil.NoSuchProcess:
-        return False
+        return ""

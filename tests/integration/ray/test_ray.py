@@ -71,6 +71,7 @@ def test_of_two_drivers_the_newer_has_the_run(make_run: MakeRun) -> None:
 def test_a_run_follows_the_cluster(make_run: MakeRun) -> None:
     small = Cluster()
     try:
+        small.start()
         small.add_node(1)
         run = make_run(on=small, **LONG)
         driver = run.ray(workers="1:2")
