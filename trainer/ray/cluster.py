@@ -20,6 +20,8 @@ _SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     # Workers stay in the driver's folder.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Training is what the machine is for; Ray starts workers with niceness 15.
+    "RAY_worker_niceness": "0",
     # How long a failure or an end goes unnoticed; Ray's default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }

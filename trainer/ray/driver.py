@@ -314,7 +314,9 @@ def _found(rank: int, failure: Exception) -> Report | Died:
         return failure.report
     # Ray wraps the death of a worker in the failure of its health check.
     failure = getattr(failure, "health_check_failure", failure)
-    message = f"error: rank {rank} died: {failure}"
+    # Without Ray's list of what may have been the cause.
+    said = " ".join(str(failure).partition(" Some common causes")[0].split())
+    message = f"error: rank {rank} died: {said}"
     if isinstance(failure, OutOfMemoryError):
         return Died(message, Reason.OUT_OF_MEMORY)
     gone = isinstance(failure, ActorUnavailableError) or (isinstance(failure, RayActorError) and failure.preempted)

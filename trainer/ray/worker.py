@@ -26,7 +26,7 @@ from ray.exceptions import RayError
 from trainer.config import RunConfig
 from trainer.elastic.launcher import BEAT_SECONDS, PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
-from trainer.elastic.signals import StopFlag, name_process
+from trainer.elastic.signals import StopFlag
 from trainer.elastic.workers import Report
 from trainer.ray.desk import Desk
 
@@ -122,7 +122,6 @@ def enter(meeting: Meeting) -> None:
     if not meeting.use_gpu:
         # Ray leaves a machine's GPUs in sight of workers that asked for none.
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    name_process(f"gpt-run:rank{context.get_world_rank()}")
 
 
 def state() -> State | WorkerEnded:

@@ -24,6 +24,8 @@ from tests.integration.training import ENVIRONMENT, WAIT_SECONDS, Process, Train
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
+# Ray's default of 15 would have tests wait for whatever else the machine does.
+NICENESS = {"RAY_worker_niceness": "0"}
 
 
 class Cluster:
@@ -63,7 +65,7 @@ class Cluster:
         with log.open("wb") as output:
             node = subprocess.Popen(
                 [*command, f"--object-store-memory={_OBJECT_STORE_BYTES}", *arguments],
-                env=os.environ | ENVIRONMENT | AUTHENTICATION,
+                env=os.environ | ENVIRONMENT | AUTHENTICATION | NICENESS,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -72,9 +74,9 @@ class Cluster:
         self._nodes.append(node)
         return node, log
 
-    def ranks(self) -> list[psutil.Process]:
-        """Workers that train on any node, by rank."""
-        return sorted((one for one in self._members() if _name(one).startswith("gpt-run:rank")), key=_name)
+    def workers(self) -> list[psutil.Process]:
+        """Workers of groups on any node, by the title that Ray gives them."""
+        return [one for one in self._members() if _title(one).startswith("ray::RayTrainWorker")]
 
     def end(self) -> None:
         """Kill everything that came from it."""
@@ -162,8 +164,8 @@ def make_run(cluster: Cluster, tmp_path: Path, dataset: Path) -> Iterator[MakeRu
         one.end()
 
 
-def _name(process: psutil.Process) -> str:
+def _title(process: psutil.Process) -> str:
     try:
-        return process.name()
+        return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""

@@ -29,7 +29,7 @@ def test_a_killed_worker_costs_no_committed_step_and_sigterm_none_at_all(make_ru
     driver = run.ray(workers="1:2")
     run.wait_for_steps("a0001", 25)
     committed = run.checkpoints()[-1]
-    cluster.ranks()[1].kill()
+    cluster.workers()[1].kill()
     run.wait_for_steps("a0002", 5)
     page = run.status()
     assert (page["attempt"], page["world_size"], page["phase"]) == ("a0002", 2, "training")
