@@ -105,10 +105,12 @@ class RayTraining(Training):
     def __init__(self, cluster: Cluster, folder: Path, dataset: Path, changes: dict[str, Any]) -> None:
         super().__init__(folder, dataset, changes)
         self._cluster = cluster
-        self.http_port = free_port()
+        self.http_port = 0
+        """Of the newest driver."""
 
     def ray(self, *overrides: str, workers: str = "1") -> Process:
         """`gpt-run ray run.yaml`, started."""
+        self.http_port = free_port()
         options = ("--workers", workers, "--resize-seconds", "1", "--http", str(self.http_port))
         environment = {"RAY_ADDRESS": self._cluster.address, **AUTHENTICATION}
         return self.start("ray", "run.yaml", *options, *sets(overrides), environment=environment)
