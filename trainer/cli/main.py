@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, preflight, train
+from trainer.cli import checkpoints, config, data, export, generate, preflight, ray, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("train")(train.train)
 app.command("preflight")(preflight.preflight)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
+app.command("ray")(ray.ray)
 app.command("generate")(generate.generate)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

@@ -61,7 +61,7 @@ def train(
     from trainer.elastic.launcher import Launcher
 
     config = load_run_config(run, overrides or [])
-    min_nodes, max_nodes = parse_nodes(nnodes)
+    min_nodes, max_nodes = parse_range(nnodes, "--nnodes", "machines")
     slots = parse_workers(nproc)
     if slots * min_nodes > config.batch.sequences:
         raise UserError(
@@ -126,8 +126,8 @@ def parse_workers(text: str) -> int:
     return int(text)
 
 
-def parse_nodes(text: str) -> tuple[int, int]:
-    """`3` or `1:3` as (smallest, largest) number of machines. UserError for anything else."""
+def parse_range(text: str, option: str, what: str) -> tuple[int, int]:
+    """`3` or `1:3` as (smallest, largest) number of machines or workers. UserError for anything else."""
     smallest, colon, largest = text.partition(":")
     try:
         found = int(smallest), int(largest if colon else smallest)
@@ -135,9 +135,9 @@ def parse_nodes(text: str) -> tuple[int, int]:
         found = (0, 0)
     if not 1 <= found[0] <= found[1]:
         raise UserError(
-            f"--nnodes {text}",
-            expected="a number of machines, or MIN:MAX with 1 <= MIN <= MAX",
-            fix="write for example --nnodes 1:4",
+            f"{option} {text}",
+            expected=f"a number of {what}, or MIN:MAX with 1 <= MIN <= MAX",
+            fix=f"write for example {option} 1:4",
         )
     return found
 

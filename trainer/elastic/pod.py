@@ -20,9 +20,14 @@ def collect_orphans() -> None:
             pass
 
 
+def in_pod() -> bool:
+    """Whether this process runs in a pod, where its ports are known to others."""
+    return TERMINATION_LOG.exists()
+
+
 def explain_end(message: str) -> None:
     """Leave the reason of a failure where `kubectl describe pod` shows it."""
-    if TERMINATION_LOG.exists():
+    if in_pod():
         with contextlib.suppress(OSError):
             TERMINATION_LOG.write_bytes(message.encode()[-_TERMINATION_BYTES:])
 

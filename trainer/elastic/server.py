@@ -9,13 +9,13 @@ import threading
 
 from trainer.elastic.coordinator import Coordinator
 from trainer.elastic.pod import collect_orphans
-from trainer.elastic.status import StatusServer
+from trainer.elastic.status import RunStatus, StatusServer
 from trainer.errors import UserError
 from trainer.metrics.console import configure_logging
 
 HOST = "127.0.0.1"
 HTTP_PORT = 29480
-_EVERYWHERE = "0.0.0.0"  # noqa: S104  # launchers come from other machines
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # launchers and probes come from other machines
 _PORTS_TRIED = 100
 
 
@@ -30,8 +30,8 @@ async def _serve_until_told(port: int, http_port: int, run: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     coordinator = Coordinator(run=run)
-    await coordinator.start(_EVERYWHERE, port)
-    server = StatusServer(coordinator.status, _EVERYWHERE, http_port)
+    await coordinator.start(EVERYWHERE, port)
+    server = StatusServer(coordinator.status, EVERYWHERE, http_port)
     print(f"coordinator: launchers at port {port}, http://localhost:{http_port}/status", flush=True)
     deciding = asyncio.create_task(coordinator.run())
     await told.wait()
@@ -47,7 +47,7 @@ class LocalCoordinator:
     def __init__(self, run: str) -> None:
         # Nobody else can have a round, and a launcher that Ctrl+Z stopped is not lost: its coordinator stood still too.
         self._coordinator = Coordinator(run=run, hold_seconds=0.0, silent_seconds=math.inf)
-        self._server = _first_free_server(self._coordinator)
+        self._server = first_free_server(self._coordinator.status)
         self.http_port = self._server.port
         self.port = 0
         self._listening = threading.Event()
@@ -78,10 +78,11 @@ class LocalCoordinator:
             self._loop.close()
 
 
-def _first_free_server(coordinator: Coordinator) -> StatusServer:
+def first_free_server(status: RunStatus) -> StatusServer:
+    """Serve a laptop's run at the usual port or the next free one."""
     for port in range(HTTP_PORT, HTTP_PORT + _PORTS_TRIED):
         try:
-            return StatusServer(coordinator.status, HOST, port)
+            return StatusServer(status, HOST, port)
         except UserError:
             continue
-    return StatusServer(coordinator.status, HOST, 0)
+    return StatusServer(status, HOST, 0)

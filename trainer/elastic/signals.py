@@ -22,16 +22,28 @@ _PR_SET_NAME = 15
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-class StopSignals:
-    """SIGTERM, Ctrl+C and the end of the terminal as a flag."""
+class StopFlag:
+    """A wish to stop, raised by whoever has a say; the train loop asks for it once a step."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.armed = False
+        """Whether there is something to lose: training has begun."""
+
+    def arm(self) -> None:
+        """From now on a stop is a matter of a save."""
+        self.armed = True
+
+
+class StopSignals(StopFlag):
+    """SIGTERM, Ctrl+C and the end of the terminal as a flag; before `arm` they end the process."""
 
     def __init__(self, *, quits: bool = True) -> None:
         """quits: whether a second Ctrl+C ends this process; a launcher looks at `insisted` and ends its workers."""
-        self.requested = False
+        super().__init__()
         self.insisted = False
         """A second Ctrl+C came: quit without saving."""
         self._quits = quits
-        self._armed = False
         self._interrupts = 0
         # A Python handler waits for the main thread, which may wait in C for other ranks; a thread that reads what the
         # C handler writes does not.
@@ -44,10 +56,6 @@ class StopSignals:
                 signal.signal(number, lambda *_: None)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
 
-    def arm(self) -> None:
-        """From now on a signal raises the flag instead of ending the process."""
-        self._armed = True
-
     def _watch(self) -> None:
         while True:
             for number in os.read(self._wakeups, 64):
@@ -55,7 +63,7 @@ class StopSignals:
                     self._take(number)
 
     def _take(self, number: int) -> None:
-        if not self._armed:
+        if not self.armed:
             # Inside init_process_group nobody would ever look at the flag.
             os._exit(EXIT_PREEMPTED)
         self.requested = True

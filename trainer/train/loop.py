@@ -19,7 +19,7 @@ from trainer.config import RunConfig
 from trainer.data.dataset import TokenSplit
 from trainer.data.loader import Batch, BatchLoader
 from trainer.elastic.pulse import Pulse
-from trainer.elastic.signals import StopSignals
+from trainer.elastic.signals import StopFlag
 from trainer.errors import Fenced
 from trainer.evaluate.loss import Evaluation, evaluate_splits
 from trainer.metrics.console import RunConsole
@@ -63,7 +63,7 @@ class Run:
     validation: list[TokenSplit]
     progress: Progress
     saver: Saver
-    signals: StopSignals
+    signals: StopFlag
     pulse: Pulse
     console: RunConsole
     history: History | None

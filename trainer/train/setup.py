@@ -29,7 +29,7 @@ from trainer.data.dataset import TokenSplit, open_training, open_validation
 from trainer.data.loader import BatchLoader
 from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
-from trainer.elastic.signals import StopSignals
+from trainer.elastic.signals import StopFlag
 from trainer.errors import UserError
 from trainer.metrics.console import RunConsole, human_number
 from trainer.metrics.hardware import device_name, peak_flops_per_second
@@ -63,7 +63,7 @@ class Data:
     samples: int
 
 
-def set_up(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse) -> Run | None:
+def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> Run | None:
     """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective.
 
     None, with a word to the user and nothing claimed, if that checkpoint is of the run's last step or beyond.
@@ -96,6 +96,7 @@ def set_up(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse) 
     attempt = _claim(config, world, run_store, loaded, identity)
     _introduce(console, config, world, attempt, loaded, steps)
     if world.rank == 0:
+        pulse.tell(attempt=attempt_name(attempt.number))
         _tell_failures(config, run_store, pulse)
     return Run(
         config=config,

@@ -1,7 +1,7 @@
 """One rank of an attempt, from the process group to the exit code.
 
-Called by `gpt-run worker`. After an error no collective starts: the other ranks may never come, so the process leaves
-at once and the launcher ends the rest.
+Called by `gpt-run worker`, and under Ray by `trainer.ray.worker`. After an error no collective starts: the other ranks
+may never come, so the process leaves at once and whoever started it ends the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trainer.config import RunConfig
 from trainer.config_file import load_run_config
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.reasons import Reason
-from trainer.elastic.signals import StopSignals
+from trainer.elastic.signals import StopFlag
 from trainer.elastic.workers import REPORT_FOLDER_VARIABLE, Report, write_report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, Fenced, UserError
 from trainer.metrics.console import configure_logging
@@ -35,24 +35,31 @@ from trainer.train.loop import NonFiniteLoss, NotSaved, Run, close_run, train
 from trainer.train.setup import set_up
 
 
-def run_worker(reference: str, overrides: Sequence[str], signals: StopSignals, pulse: Pulse) -> int:
+def run_worker(reference: str, overrides: Sequence[str], signals: StopFlag, pulse: Pulse) -> int:
     """Run one rank; returns its exit code, or ends the process after an error."""
     rank = int(os.environ.get("RANK", "0"))
     configure_logging(rank)
     try:
         config = load_run_config(reference, overrides)
-        return _run_attempt(config, signals, pulse, command=_command(reference, overrides))
-    except UserError as error:
-        _leave(rank, EXIT_USER_ERROR, Reason.CONFIG_INVALID, f"error: {error}")
-    except _StoppedAtTheStart:
-        _leave(rank, EXIT_PREEMPTED, Reason.PREEMPTED, "")
+        return run_attempt(config, signals, pulse, command=_command(reference, overrides))
     except Exception as error:
-        known = isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed)
-        _leave(rank, EXIT_FAILED, reason_of(error), f"error: {error}" if known else traceback.format_exc())
+        _leave(report_of(error, rank))
 
 
 class _StoppedAtTheStart(Exception):
     """Another rank obeyed the wish to stop before its first step had ended: no step was agreed on, nothing is lost."""
+
+
+def report_of(error: Exception, rank: int) -> Report:
+    """What to tell of a rank that an error ended: exit code, reason and, unless it just stopped, words or traceback."""
+    code, reason, message = EXIT_FAILED, reason_of(error), f"error: {error}"
+    if isinstance(error, UserError):
+        code, reason = EXIT_USER_ERROR, Reason.CONFIG_INVALID
+    elif isinstance(error, _StoppedAtTheStart):
+        code, reason, message = EXIT_PREEMPTED, Reason.PREEMPTED, ""
+    elif not isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed):
+        message = "".join(traceback.format_exception(error))
+    return Report(rank, code, reason, message, time.time_ns())
 
 
 def reason_of(error: Exception) -> Reason:
@@ -69,7 +76,11 @@ def reason_of(error: Exception) -> Reason:
     return Reason.WORKER_FAILED
 
 
-def _run_attempt(config: RunConfig, signals: StopSignals, pulse: Pulse, *, command: str) -> int:
+def run_attempt(config: RunConfig, signals: StopFlag, pulse: Pulse, *, command: str) -> int:
+    """Join the world that the environment tells of, train or evaluate, leave it; the exit code.
+
+    Raises what ended the rank early; after that no collective may start. command: what the user types to go on.
+    """
     pulse.tell(phase="starting")
     # Longer than the launcher's watchdog, which knows more and keeps the stacks.
     world = join_world(timeout_seconds=2 * config.elastic.hang_seconds)
@@ -85,7 +96,7 @@ def _run_attempt(config: RunConfig, signals: StopSignals, pulse: Pulse, *, comma
     return code
 
 
-def _train(config: RunConfig, world: World, signals: StopSignals, pulse: Pulse, command: str) -> int:
+def _train(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, command: str) -> int:
     run = set_up(config, world, signals, pulse)
     if run is None:
         return EXIT_FINISHED
@@ -127,13 +138,13 @@ def _command(reference: str, overrides: Sequence[str]) -> str:
     return shlex.join([*words, *(part for override in overrides for part in ("--set", override))])
 
 
-def _leave(rank: int, code: int, reason: Reason, message: str) -> NoReturn:
+def _leave(report: Report) -> NoReturn:
     """End the process now. Under a launcher the message goes to a report: it prints the one that names the cause."""
     sys.stdout.flush()
     folder = os.environ.get(REPORT_FOLDER_VARIABLE)
-    if message and folder:
-        write_report(Path(folder), Report(rank, code, reason, message, time.time_ns()))
-    elif message:
-        print(message, file=sys.stderr, flush=True)
+    if report.message and folder:
+        write_report(Path(folder), report)
+    elif report.message:
+        print(report.message, file=sys.stderr, flush=True)
     # Not sys.exit: threads of gloo and of a save in flight would hold the process up or abort it.
-    os._exit(code)
+    os._exit(report.exit_code)

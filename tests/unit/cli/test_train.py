@@ -6,16 +6,16 @@ import pytest
 from typer.testing import CliRunner
 
 from trainer.cli.main import app
-from trainer.cli.train import parse_address, parse_nodes, parse_workers
+from trainer.cli.train import parse_address, parse_range, parse_workers
 from trainer.errors import UserError
 
 
 def test_numbers_of_machines() -> None:
-    assert parse_nodes("3") == (3, 3)
-    assert parse_nodes("1:4") == (1, 4)
+    assert parse_range("3", "--nnodes", "machines") == (3, 3)
+    assert parse_range("1:4", "--nnodes", "machines") == (1, 4)
     for wrong in ("", "0", "4:1", "1:", ":2", "1:2:3", "a:b"):
         with pytest.raises(UserError, match="--nnodes"):
-            parse_nodes(wrong)
+            parse_range(wrong, "--nnodes", "machines")
 
 
 def test_numbers_of_workers() -> None:
