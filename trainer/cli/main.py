@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, preflight, train
+from trainer.cli import checkpoints, config, data, export, generate, job, preflight, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -23,9 +23,11 @@ app.command("preflight")(preflight.preflight)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
 app.command("generate")(generate.generate)
+app.command("status")(job.status)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(job.app, name="job")
 
 
 @app.callback(invoke_without_command=True)
