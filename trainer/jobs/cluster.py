@@ -45,15 +45,22 @@ def connect(*, context: str | None, namespace: str | None, patience_seconds: flo
         return Cluster(client.ApiClient(configuration), namespace or own, patience_seconds)
     try:
         contexts, active = config.list_kube_config_contexts(file)
-        config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
+        by_name = {str(one["name"]): one for one in contexts}
+        if context is None or context in by_name:
+            config.load_kube_config(config_file=file, context=context, client_configuration=configuration)
     except Exception as error:  # the client's own, yaml's, KeyError: whatever is wrong with the file
-        known = ", ".join(sorted(str(one["name"]) for one in contexts)) if "contexts" in locals() else ""
         raise UserError(
-            f"kubeconfig {file}" + (f", context {context}" if context else "") + f": {error}",
-            expected=f"one of the contexts {known}" if known else "a kubeconfig with a current context",
-            fix="set KUBECONFIG, log in to the cluster, or name a context with --context",
+            f"kubeconfig {file}: {error}",
+            expected="a kubeconfig with a current context",
+            fix="set KUBECONFIG, log in to the cluster, or choose a context: kubectl config use-context NAME",
         ) from error
-    chosen = next((one for one in contexts if one["name"] == context), active)
+    chosen = active if context is None else by_name.get(context)
+    if chosen is None:
+        raise UserError(
+            f"kubeconfig {file} has no context {context}",
+            expected=f"one of {', '.join(sorted(by_name))}",
+            fix="correct --context, or set KUBECONFIG",
+        )
     return Cluster(
         client.ApiClient(configuration),
         namespace or (chosen.get("context") or {}).get("namespace") or "default",

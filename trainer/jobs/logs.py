@@ -105,8 +105,9 @@ class LogFollower:
         pods = self._cluster.pods(name)
         pod, certain = self._backend.log_pod(self._cluster.status(name), pods)
         here = {one.uid: one for one in pods}
-        if self._pod is not None and not certain and self._pod.uid in here:
-            pod, certain = here[self._pod.uid], self._certain
+        if self._pod is not None and not certain:
+            # Between two rounds, or without a coordinator: rank 0 is nowhere else than where it was.
+            pod, certain = here.get(self._pod.uid) or (None if self._certain else pod), self._certain
         if pod is not None and pod.started:
             if self._pod is not None and pod.uid != self._pod.uid:
                 self._print(self._pod)

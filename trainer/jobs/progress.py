@@ -110,7 +110,7 @@ def _ends(document: dict[str, Any], now: datetime) -> str:
 def _workers(document: dict[str, Any]) -> str:
     bounds = document.get("nodes") or {}
     allowed = f", {bounds['min']} to {bounds['max']} may take part" if bounds else ""
-    return f"{document.get('world_size') or 0} of {len(document.get('members') or [])} machines{allowed}"
+    return f"{document.get('world_size') or 0} on {len(document.get('members') or [])} machines{allowed}"
 
 
 def _member(member: dict[str, Any]) -> str:

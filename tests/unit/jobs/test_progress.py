@@ -76,7 +76,7 @@ def test_the_table_shows_every_field() -> None:
         "3.2141, validation 3.3000",
         "12.3k tokens/s, MFU 41.0%",
         "in 1h02m (2026-01-01T13:02:00+00:00)",
-        "16 of 1 machines, 1 to 4 may take part",
+        "16 on 1 machines, 1 to 4 may take part",
         "gpt2-worker-0: 8 workers, step 120, seen 0s ago",
         "12s ago",
         "s3://b, 3m00s ago",
