@@ -164,12 +164,19 @@ class StandIns:
         self.batch.patch_namespaced_job_status(name, self.namespace, {"status": status})
 
     def coordinator(self, run: str, address: str, port: int) -> None:
-        """A Service as the chart makes it, with the endpoints that a controller would find."""
+        """A Service as the chart makes it, its pod, and the endpoints that a controller would find."""
         http = {"name": "http", "port": 29480, "targetPort": "http"}
-        name = {"name": f"{run}-coordinator"}
-        self.core.create_namespaced_service(self.namespace, {"metadata": name, "spec": {"ports": [http]}})
-        subsets = [{"addresses": [{"ip": address}], "ports": [{"name": "http", "port": port}]}]
-        self.core.create_namespaced_endpoints(self.namespace, {"metadata": name, "subsets": subsets})
+        name = f"{run}-coordinator"
+        self.core.create_namespaced_service(self.namespace, {"metadata": {"name": name}, "spec": {"ports": [http]}})
+        uid = self.pod(run, name, component="coordinator")
+        self.core.patch_namespaced_pod_status(
+            name, self.namespace, {"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}}
+        )
+        # An API server passes on to addresses of pods alone.
+        target = {"kind": "Pod", "namespace": self.namespace, "name": name, "uid": uid}
+        subset = {"addresses": [{"ip": address, "targetRef": target}], "ports": [{"name": "http", "port": port}]}
+        body = {"metadata": {"name": name}, "subsets": [subset]}
+        self.core.create_namespaced_endpoints(self.namespace, body)
 
     def _create(
         self, group: str, plural: str, kind: str, name: str, spec: dict[str, Any], metadata: dict[str, Any]

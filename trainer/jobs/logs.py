@@ -159,7 +159,7 @@ class LogFollower:
 def waiting_for(state: JobState, pods: Sequence[Pod]) -> str:
     """Why there is no log, in words. Pure."""
     troubles = "; ".join(complaints_of(pods))
-    return f"{state.name} is {state.phase}" + (f": {troubles}" if troubles else f" and has {len(pods)} pods")
+    return f"{state.name} is {state.phase}" + (f": {troubles}" if troubles else ", and no worker has started")
 
 
 def _time(stamp: str) -> datetime:

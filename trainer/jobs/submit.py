@@ -143,7 +143,8 @@ class _Objects:
             self._resource(item).delete,
             name=name,
             namespace=self._namespace(item),
-            body={"propagationPolicy": "Foreground" if item["kind"] == "Job" else "Background"},
+            # Else a Job's pods would stay.
+            body={"propagationPolicy": "Background"},
             _request_timeout=TIMEOUTS,
         )
         deadline = time.monotonic() + _SECONDS_AFTER_DELETE
