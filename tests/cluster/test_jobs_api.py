@@ -161,6 +161,11 @@ def test_submit_makes_the_run_and_the_job_owns_it(gpt_run: GptRun, stand_ins: St
     assert again.code == 0, again.err
     assert {line.split()[-1] for line in again.out.splitlines()} == {"unchanged"}
 
+    # The number of workers is `scale`'s from then on.
+    gpt_run("job", "scale", "gpt2", "1")
+    assert submit(gpt_run, "gpt2").code == 0
+    assert worker_replicas(stand_ins, "gpt2") == 1
+
     other = submit(gpt_run, "gpt2", "--set", "run.optimizer.lr=1e-4")
     assert other.code == EXIT_USER_ERROR
     assert "gpt2 is there (PyTorchJob, Pending) with another run file" in other.err
@@ -230,11 +235,16 @@ def jobs(stand_ins: StandIns) -> list[str]:
     return [item["metadata"]["name"] for item in found["items"]]
 
 
+def worker_replicas(stand_ins: StandIns, name: str) -> int:
+    """By the scale subresource."""
+    place = ("kubeflow.org", "v1", stand_ins.namespace, "pytorchjobs", name)
+    return int(stand_ins.custom.get_namespaced_custom_object_scale(*place)["spec"]["replicas"])
+
+
 def test_scale(gpt_run: GptRun, stand_ins: StandIns) -> None:
     stand_ins.pytorchjob("gpt2", replicas=2)
     assert gpt_run("job", "scale", "gpt2", "3").out == "gpt2: 2 workers before, 3 from now on\n"
-    place = ("kubeflow.org", "v1", stand_ins.namespace, "pytorchjobs", "gpt2")
-    assert stand_ins.custom.get_namespaced_custom_object_scale(*place)["spec"]["replicas"] == 3
+    assert worker_replicas(stand_ins, "gpt2") == 3
     for wrong, words in (("0", "gpt-run job suspend gpt2"), ("5", "1 to 4 workers")):
         refused = gpt_run("job", "scale", "gpt2", wrong)
         assert refused.code == EXIT_USER_ERROR

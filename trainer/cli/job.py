@@ -139,7 +139,7 @@ def suspend(
     _set_suspend(backend, state, suspend=True)
     outcome = None
     if wait:
-        outcome = _watch(cluster, backend, name, lambda view: view.phase is Phase.SUSPENDED, timeout)
+        outcome = _watch(cluster, backend, name, lambda view: view.phase in (Phase.SUSPENDED, Phase.QUEUED), timeout)
     _tell_change(name, "suspended", state.suspend, outcome, as_json)
 
 
@@ -201,7 +201,7 @@ def _status_of_release(name: str, context: str | None, namespace: str | None) ->
     from trainer.jobs.state import complaints_of
 
     _, state = find_run(cluster, name)
-    why = "; ".join([state.message, *complaints_of(cluster.pods(name))]).strip("; ")
+    why = "; ".join([state.message, *complaints_of(cluster.pods(name)).values()]).strip("; ")
     _say(f"{name} is {state.phase}, and its coordinator does not answer" + (f" ({why})" if why else ""))
     raise typer.Exit(1)
 

@@ -45,6 +45,9 @@ class Backend(Protocol):
     def scale(self, state: JobState, replicas: int) -> None:
         """Change the number of worker pods. UserError, with what is right instead, where that cannot be."""
 
+    def keep_replicas(self, item: dict[str, Any], state: JobState) -> None:
+        """Put the live number of workers into a rendered job that is applied again: `scale` has the last word."""
+
     def log_pod(self, document: dict[str, Any] | None, pods: Sequence[Pod], /) -> tuple[Pod | None, bool]:
         """Whose log is rank 0's, and whether that is certain."""
 
@@ -104,6 +107,9 @@ class PyTorchJob:
             field_manager=FIELD_MANAGER,
             _request_timeout=TIMEOUTS,
         )
+
+    def keep_replicas(self, item: dict[str, Any], state: JobState) -> None:
+        item["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"] = state.replicas
 
     def log_pod(self, document: dict[str, Any] | None, pods: Sequence[Pod]) -> tuple[Pod | None, bool]:
         return pod_of_rank_0(document, pods)
@@ -173,6 +179,9 @@ class RayJob:
             f"kubectl edit, then gpt-run job resume {state.name}",
         )
 
+    def keep_replicas(self, item: dict[str, Any], state: JobState) -> None:
+        """Nothing has scaled it."""
+
     def log_pod(self, _document: dict[str, Any] | None, pods: Sequence[Pod], /) -> tuple[Pod | None, bool]:
         """Ray brings the workers' output to the driver, and the submitter's pod prints the driver's."""
         submitters = [pod for pod in pods if pod.component == SUBMITTER]
@@ -185,11 +194,10 @@ KINDS = {backend.kind for backend in _BACKENDS}
 
 def find_run(cluster: Cluster, name: str) -> tuple[Backend, JobState]:
     """The run of this name, of whatever kind. UserError if there is none."""
-    backends = [backend(cluster) for backend in _BACKENDS]
-    for backend in backends:
-        state = backend.read(name)
-        if state is not None:
-            return backend, state
+    found = run_of_name(cluster, name)
+    if found is not None:
+        return found
+    backends = [kind(cluster) for kind in _BACKENDS]
     served = {backend.plural: names for backend in backends if (names := backend.names()) is not None}
     if not served:
         raise UserError(
@@ -205,9 +213,13 @@ def find_run(cluster: Cluster, name: str) -> tuple[Backend, JobState]:
     )
 
 
-def run_of_name(cluster: Cluster, name: str) -> JobState | None:
-    """The run of this name if it is there."""
-    return next((state for backend in _BACKENDS if (state := backend(cluster).read(name)) is not None), None)
+def run_of_name(cluster: Cluster, name: str) -> tuple[Backend, JobState] | None:
+    """The run of this name, of whatever kind, if it is there."""
+    for backend in [kind(cluster) for kind in _BACKENDS]:
+        state = backend.read(name)
+        if state is not None:
+            return backend, state
+    return None
 
 
 def pytorchjob_phase(conditions: dict[str, str], *, suspend: bool, queued: bool) -> tuple[Phase, str]:

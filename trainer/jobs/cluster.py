@@ -27,6 +27,8 @@ TIMEOUTS = (5, 30)
 _STATUS_TIMEOUTS = (2, 5)
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _RETRY_SECONDS = 20.0
+# Names the container that matters where a mesh has put its own first.
+_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 def connect(*, context: str | None, namespace: str | None, patience_seconds: float = _RETRY_SECONDS) -> Cluster:
@@ -194,7 +196,7 @@ def _pod(item: Any) -> Pod:
     """What matters of a V1Pod."""
     meta, spec, status = item.metadata, item.spec, item.status
     labels = meta.labels or {}
-    container = spec.containers[0].name
+    container = (meta.annotations or {}).get(_DEFAULT_CONTAINER) or spec.containers[0].name
     known = next((one for one in status.container_statuses or [] if one.name == container), None)
     index = labels.get("training.kubeflow.org/replica-index", "")
     hosts = [spec.hostname or meta.name]
@@ -217,13 +219,13 @@ def _pod(item: Any) -> Pod:
     )
 
 
-def _stuck(status: Any, known: Any) -> str | None:
+def _stuck(status: Any, known: Any) -> tuple[str, str] | None:
     waiting = known.state.waiting if known is not None else None
     if waiting is not None and is_stuck(waiting.reason or ""):
-        return f"{waiting.reason}: {waiting.message}" if waiting.message else str(waiting.reason)
+        return waiting.reason, waiting.message or ""
     for condition in status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
-            return f"{condition.reason}: {condition.message}"
+            return condition.reason or "Unschedulable", condition.message or ""
     return None
 
 

@@ -158,7 +158,7 @@ class LogFollower:
 
 def waiting_for(state: JobState, pods: Sequence[Pod]) -> str:
     """Why there is no log, in words. Pure."""
-    troubles = "; ".join(complaints_of(pods))
+    troubles = "; ".join(complaints_of(pods).values())
     return f"{state.name} is {state.phase}" + (f": {troubles}" if troubles else ", and no worker has started")
 
 

@@ -86,7 +86,7 @@ class ContainerEnd:
 
 @dataclass(frozen=True)
 class Pod:
-    """What matters of a pod; of its containers, the first."""
+    """What matters of a pod, and of the one container in it that matters."""
 
     name: str
     uid: str
@@ -103,22 +103,27 @@ class Pod:
     started: bool = False
     """Whether its container has run, so that there may be a log."""
     restarts: int = 0
-    stuck: str | None = None
-    """Why it does not start: "REASON: message"."""
+    stuck: tuple[str, str] | None = None
+    """Why it does not start: reason and message."""
     end: ContainerEnd | None = None
     """Of the container, or of its run before this one."""
 
 
 def with_pods(state: JobState, pods: Sequence[Pod]) -> Phase:
     """The phase, seen with the pods: a job counts as suspended for its operator while workers still save."""
-    if state.phase is Phase.SUSPENDED and any(pod.component == WORKER for pod in pods if pod.end is None):
+    live = [pod for pod in pods if pod.component == WORKER and pod.phase not in ("Succeeded", "Failed")]
+    if live and state.phase in (Phase.SUSPENDED, Phase.QUEUED):
         return Phase.DRAINING
     return state.phase
 
 
-def complaints_of(pods: Sequence[Pod]) -> list[str]:
-    """What keeps pods from starting, one line each."""
-    return [f"{pod.name}: {pod.stuck}" for pod in pods if pod.stuck is not None]
+def complaints_of(pods: Sequence[Pod]) -> dict[tuple[str, ...], str]:
+    """What keeps pods from starting: (pod, reason) -> a line. The words of one reason change: back-offs grow."""
+    return {
+        (pod.name, pod.stuck[0]): f"{pod.name}: {': '.join(filter(None, pod.stuck))}"
+        for pod in pods
+        if pod.stuck is not None
+    }
 
 
 def ends_of(pods: Sequence[Pod]) -> list[str]:

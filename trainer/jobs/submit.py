@@ -40,9 +40,12 @@ class Applied:
 def submit(cluster: Cluster, name: str, rendered: Rendered, say: Callable[[str], None]) -> list[Applied]:
     """Apply a release. UserError if the name is taken, a hook fails, or the API server refuses an object."""
     job = job_of(rendered.objects)
-    before = run_of_name(cluster, name)
-    if before is not None:
+    found = run_of_name(cluster, name)
+    before = None
+    if found is not None:
+        backend, before = found
         refuse_another(before, job)
+        backend.keep_replicas(job, before)
     with tempfile.TemporaryDirectory(prefix="gpt-run-") as folder:
         # The client's own place for this is a file that all users of the machine share.
         dynamic = cluster.call(
@@ -205,15 +208,15 @@ def _wait_for_job(cluster: Cluster, name: str, say: Callable[[str], None]) -> No
     """UserError if the Job fails: nothing of the run has been made then."""
     batch = client.BatchV1Api(cluster.api)
     say(f"Job/{name} runs")
-    told: set[str] = set()
+    told: set[tuple[str, ...]] = set()
     while True:
         found = cluster.call(
             f"waiting for Job {name}", batch.read_namespaced_job, name, cluster.namespace, _request_timeout=TIMEOUTS
         )
         pods = cluster.pods_of(f"batch.kubernetes.io/job-name={name}")
-        for line in complaints_of(pods):
-            if line not in told:
-                told.add(line)
+        for about, line in complaints_of(pods).items():
+            if about not in told:
+                told.add(about)
                 say(line)
         for condition in found.status.conditions or []:
             if condition.status == "True" and condition.type == "Complete":

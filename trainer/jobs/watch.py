@@ -78,13 +78,13 @@ class Watch:
     def wait_for(self, shown: Display, done: Callable[[View], bool], *, timeout_seconds: float | None) -> Outcome:
         """Until `done`, or until the run is over; exit code 1 if the time runs out before."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-        told: set[str] = set()
+        told: set[tuple[str, ...]] = set()
         while True:
             view = self.look()
             shown.show(view.phase, view.document, datetime.now(UTC))
-            for line in _news(view):
-                if line not in told:
-                    told.add(line)
+            for about, line in _news(view).items():
+                if about not in told:
+                    told.add(about)
                     shown.say(line)
             if done(view) or view.phase in (Phase.SUCCEEDED, Phase.FAILED):
                 return Outcome(view, EXIT_CODES.get(view.phase, 0))
@@ -105,10 +105,10 @@ def report(outcome: Outcome, name: str, timeout_seconds: float | None) -> list[s
     return lines
 
 
-def _news(view: View) -> list[str]:
-    """What a person should hear of at once."""
+def _news(view: View) -> dict[tuple[str, ...], str]:
+    """What a person should hear of at once, and only once: what it is about -> a line."""
     troubles = complaints_of(view.pods)
     # Its end is told by `report`.
     if view.last_error and view.phase is not Phase.FAILED:
-        troubles.append(f"last error: {view.last_error}")
+        troubles["last error", view.last_error] = f"last error: {view.last_error}"
     return troubles

@@ -95,7 +95,10 @@ def test_a_suspended_run_drains_while_workers_save() -> None:
     suspended = replace(RUN, phase=Phase.SUSPENDED)
     coordinator = replace(POD, name="gpt2-coordinator-1", component="coordinator")
     assert with_pods(suspended, [POD, coordinator]) is Phase.DRAINING
-    assert with_pods(suspended, [replace(POD, end=ContainerEnd(75, "")), coordinator]) is Phase.SUSPENDED
+    assert with_pods(replace(suspended, phase=Phase.QUEUED), [POD]) is Phase.DRAINING
+    # Its container has ended before, and runs again.
+    assert with_pods(suspended, [replace(POD, end=ContainerEnd(1, ""))]) is Phase.DRAINING
+    assert with_pods(suspended, [replace(POD, phase="Succeeded"), coordinator]) is Phase.SUSPENDED
     assert with_pods(suspended, [coordinator]) is Phase.SUSPENDED
     assert with_pods(RUN, [POD]) is Phase.RUNNING
 
@@ -103,10 +106,10 @@ def test_a_suspended_run_drains_while_workers_save() -> None:
 def test_pods_that_do_not_start_and_pods_that_failed() -> None:
     pods = [
         POD,
-        replace(POD, name="b", stuck="ImagePullBackOff: no such image"),
+        replace(POD, name="b", stuck=("ImagePullBackOff", "no such image")),
         replace(POD, name="c", end=ContainerEnd(75, "saved")),
         replace(POD, name="d", end=ContainerEnd(2, "error: no data")),
         replace(POD, name="e", end=ContainerEnd(137, "")),
     ]
-    assert complaints_of(pods) == ["b: ImagePullBackOff: no such image"]
+    assert complaints_of(pods) == {("b", "ImagePullBackOff"): "b: ImagePullBackOff: no such image"}
     assert ends_of(pods) == ["d ended with 2: error: no data", "e ended with 137"]
