@@ -439,9 +439,9 @@ def test_logs_follow_rank_0(
     def look() -> list[str]:
         """What two looks print; the second one has nothing to add."""
         printed.clear()
-        follower.look("gpt2")
+        follower.look("gpt2", follow=True)
         first = list(printed)
-        follower.look("gpt2")
+        follower.look("gpt2", follow=True)
         assert printed == first
         return first
 

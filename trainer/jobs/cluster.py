@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ TIMEOUTS = (5, 30)
 _STATUS_TIMEOUTS = (2, 5)
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _RETRY_SECONDS = 20.0
+# A log that is followed is left after so long without a line, and after so long in all, to look where rank 0 is.
+_LOG_SILENCE_SECONDS = 2
+_LOG_SECONDS = 10.0
 # Names the container that matters where a mesh has put its own first.
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
@@ -145,18 +149,19 @@ class Cluster:
             raise
         return document if isinstance(document, dict) else None
 
-    def log(self, pod: Pod, *, since: datetime | None, tail: int | None, previous: bool) -> list[str] | None:
-        """Lines of a pod's log with their times in front, from the second of `since` on; None while it cannot be read.
+    def log(
+        self, pod: Pod, *, since: datetime | None, tail: int | None = None, previous: bool = False, follow: bool = False
+    ) -> Iterator[str] | None:
+        """Lines of a pod's log with their times in front, from the second of `since` on; None while there is no log.
 
-        `previous`: of the container before the last restart.
+        previous: of the container before the last restart. follow: also what comes, until nothing has come for a
+        moment: a stream from a node that was lost never ends.
         """
         query: list[tuple[str, str]] = [("container", pod.container), ("timestamps", "true")]
-        if since is not None:
-            query.append(("sinceTime", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
-        if tail is not None:
-            query.append(("tailLines", str(tail)))
-        if previous:
-            query.append(("previous", "true"))
+        query += [("sinceTime", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))] if since is not None else []
+        query += [("tailLines", str(tail))] if tail is not None else []
+        query += [("previous", "true")] if previous else []
+        query += [("follow", "true")] if follow else []
         try:
             # Not read_namespaced_pod_log, which knows no sinceTime.
             answer = self.api.call_api(
@@ -168,7 +173,7 @@ class Cluster:
                 auth_settings=["BearerToken"],
                 _preload_content=False,
                 _return_http_data_only=True,
-                _request_timeout=TIMEOUTS,
+                _request_timeout=(TIMEOUTS[0], _LOG_SILENCE_SECONDS) if follow else TIMEOUTS,
             )
         except ApiException as error:
             if error.status in (401, 403):
@@ -179,7 +184,23 @@ class Cluster:
             if may_heal(error):
                 return None
             raise
-        return [line for line in answer.data.decode(errors="replace").split("\n") if line]
+        return _lines(answer, time.monotonic() + _LOG_SECONDS)
+
+
+def _lines(answer: Any, until: float) -> Iterator[str]:
+    """Whole lines of an answer as they come; a piece of one at a break is left for the next read."""
+    rest = b""
+    try:
+        for chunk in answer.stream():
+            *lines, rest = (rest + chunk).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+            if time.monotonic() >= until:
+                return
+    except Exception as error:
+        if not may_heal(error):
+            raise
+    finally:
+        answer.close()
 
 
 def _none_if_missing(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

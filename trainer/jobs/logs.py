@@ -1,13 +1,13 @@
 """The log of rank 0, wherever it is: `gpt-run job logs`.
 
-Read again and again from where it was left, instead of as one long stream: a stream from a node that was lost hangs
-for ever, and one that broke has to be put together by the lines' times anyway. Each line is printed once.
+Followed in short stretches, each from where the one before ended: a stream from a node that was lost hangs for ever,
+and one that broke has to be put together by the lines' times anyway. Each line is printed once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -31,10 +31,14 @@ class Cursor:
     """Lines with this very time that were printed."""
     restarts: int = 0
 
+    @property
+    def since(self) -> datetime | None:
+        """From when on to read."""
+        return None if self.after is None else self.after[0]
 
-def new_lines(lines: Sequence[str], cursor: Cursor) -> tuple[list[str], Cursor]:
-    """Of lines with their times in front those that come after the cursor, without the times. Pure."""
-    found = []
+
+def new_lines(lines: Iterable[str], cursor: Cursor) -> Iterator[tuple[str, Cursor]]:
+    """Of lines with their times in front those that come after the cursor, without the times; and the cursor then."""
     skip = cursor.printed
     for line in lines:
         stamp, _, text = line.partition(" ")
@@ -46,8 +50,7 @@ def new_lines(lines: Sequence[str], cursor: Cursor) -> tuple[list[str], Cursor]:
             continue
         cursor = replace(cursor, after=at, printed=cursor.printed + 1 if at == cursor.after else 1)
         skip = 0
-        found.append(text)
-    return found, cursor
+        yield text, cursor
 
 
 class LogFollower:
@@ -78,8 +81,9 @@ class LogFollower:
         """Print until the run is over."""
         told = ""
         while True:
+            started = time.monotonic()
             state = self._state(name)
-            pods = self.look(name)
+            pods = self.look(name, follow=not state.over)
             now = "" if self._pod is not None else waiting_for(state, pods)
             if now and now != told:
                 self._say(now)
@@ -87,12 +91,12 @@ class LogFollower:
             if state.over:
                 self._say(f"{name} is {state.phase}")
                 return
-            time.sleep(LOOK_SECONDS)
+            time.sleep(max(0.0, started + LOOK_SECONDS - time.monotonic()))
 
     def once(self, name: str) -> None:
         """Print what is there. UserError if there is no log."""
         state = self._state(name)
-        pods = self.look(name)
+        pods = self.look(name, follow=False)
         if not self._cursors:
             raise UserError(
                 f"no log yet: {waiting_for(state, pods)}",
@@ -100,8 +104,8 @@ class LogFollower:
                 fix=f"gpt-run job logs {name} --follow waits for it",
             )
 
-    def look(self, name: str) -> list[Pod]:
-        """Find rank 0 and print what is new; the run's pods."""
+    def look(self, name: str, *, follow: bool) -> list[Pod]:
+        """Find rank 0 and print what is new, and if it is followed what comes in the next seconds; the run's pods."""
         pods = self._cluster.pods(name)
         pod, certain = self._backend.log_pod(self._cluster.status(name), pods)
         here = {one.uid: one for one in pods}
@@ -110,11 +114,11 @@ class LogFollower:
             pod, certain = here.get(self._pod.uid) or (None if self._certain else pod), self._certain
         if pod is not None and pod.started:
             if self._pod is not None and pod.uid != self._pod.uid:
-                self._print(self._pod)
+                self._print(self._pod, follow=False)
                 self._say(f"rank 0 is on {pod.name}")
                 self._cursors.setdefault(pod.uid, self._begin(pod))
             self._pod, self._certain = pod, certain
-            self._print(pod)
+            self._print(pod, follow=follow)
         self._known = set(here)
         return pods
 
@@ -129,25 +133,22 @@ class LogFollower:
             return Cursor(restarts=pod.restarts)
         return Cursor(after=(last[0] - timedelta(seconds=_CLOCK_SECONDS), ""), restarts=pod.restarts)
 
-    def _print(self, pod: Pod) -> None:
+    def _print(self, pod: Pod, *, follow: bool) -> None:
         cursor = self._cursors.get(pod.uid, Cursor(restarts=pod.restarts))
         tail = self._tail if not self._cursors else None
         if pod.restarts > cursor.restarts:
             # What the container before said since the last look.
-            cursor = self._read(pod, replace(cursor, restarts=pod.restarts), tail, previous=True) or cursor
-        read = self._read(pod, cursor, tail, previous=False)
-        if read is not None:
-            self._cursors[pod.uid] = read
+            cursor = replace(cursor, restarts=pod.restarts)
+            cursor = self._read(cursor, self._cluster.log(pod, since=cursor.since, tail=tail, previous=True))
+        lines = self._cluster.log(pod, since=cursor.since, tail=tail, follow=follow)
+        if lines is not None:
+            self._cursors[pod.uid] = self._read(cursor, lines)
 
-    def _read(self, pod: Pod, cursor: Cursor, tail: int | None, *, previous: bool) -> Cursor | None:
-        since = cursor.after[0] if cursor.after is not None else None
-        lines = self._cluster.log(pod, since=since, tail=tail, previous=previous)
-        if lines is None:
-            return None
-        found, cursor = new_lines(lines, cursor)
-        for line in found:
+    def _read(self, cursor: Cursor, lines: Iterator[str] | None) -> Cursor:
+        reached = cursor
+        for line, reached in new_lines(lines or (), cursor):
             self._out(line)
-        return cursor
+        return reached
 
     def _state(self, name: str) -> JobState:
         state = self._backend.read(name)
