@@ -146,8 +146,9 @@ class LogFollower:
 
     def _read(self, cursor: Cursor, lines: Iterator[str] | None) -> Cursor:
         reached = cursor
-        for line, reached in new_lines(lines or (), cursor):
+        for line, at in new_lines(lines or (), cursor):
             self._out(line)
+            reached = at
         return reached
 
     def _state(self, name: str) -> JobState:
