@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, preflight, ray, train
+from trainer.cli import checkpoints, config, data, export, generate, job, preflight, ray, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -24,9 +24,11 @@ app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
 app.command("ray")(ray.ray)
 app.command("generate")(generate.generate)
+app.command("status")(job.status)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(job.app, name="job")
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,156 @@
+"""`gpt-run job` and `gpt-run status` as a user types them, on the cluster: real operator, kubelets, pods and logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.client import Namespace, Object, program
+from tests.cluster.runs import CHART, RESOURCES, SMALL, Run, settings
+from tests.cluster.store import S3, SECRET, Store
+from trainer.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
+
+COMMAND_SECONDS = 300
+# Goes on until the test is over.
+LONG = {"steps": 100_000, "checkpoint": {"every_steps": 1000}}
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The command line, in a namespace."""
+
+    namespace: Namespace
+    values: Callable[[Object], Path]
+    """Writes a values file for a run block."""
+    folder: Path
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self._command(words), env=self._environment(), capture_output=True, text=True, timeout=COMMAND_SECONDS,
+            check=False,
+        )  # fmt: skip
+
+    def start(self, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start a command; its standard output goes to a file."""
+        output = self.folder / "output"
+        with output.open("wb") as handle:
+            return subprocess.Popen(self._command(words), env=self._environment(), stdout=handle), output
+
+    def submit(self, name: str, run: Object, *words: str) -> subprocess.CompletedProcess[str]:
+        """Submit a run of two workers, one to three."""
+        return self.run("job", "submit", name, "--chart", str(CHART), "-f", str(self.values(run)), *words)
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "trainer", *words, "--namespace", self.namespace.name]
+
+    def _environment(self) -> dict[str, str]:
+        path = f"{program('helm').parent}{os.pathsep}{os.environ['PATH']}"
+        return {**os.environ, "KUBECONFIG": str(self.namespace.cluster.kubeconfig), "PATH": path}
+
+
+@pytest.fixture
+def store(s3: S3, bucket: str) -> Store:
+    """Of the test's one run."""
+    return Store(s3, bucket, "demo")
+
+
+@pytest.fixture
+def commands(namespace: Namespace, store: Store, dataset: str, description: dict[str, str], tmp_path: Path) -> Commands:
+    """Commands in a namespace that has the store's Secret."""
+    namespace.apply([store.s3.secret()])
+    repository, _, tag = description["image"].rpartition(":")
+
+    def values(run: Object) -> Path:
+        content = {
+            "run": settings(dataset, run),
+            "image": {"repository": repository, "tag": tag},
+            "workers": {"replicas": 2, "min": 1, "max": 3, "resources": RESOURCES, **SMALL},
+            "gpu": {"perWorker": None},
+            "store": {"url": store.url, "secretName": SECRET},
+        }
+        file = tmp_path / "values.json"
+        file.write_text(json.dumps(content))
+        return file
+
+    return Commands(namespace, values, tmp_path)
+
+
+def test_submit_waits_for_the_end(commands: Commands) -> None:
+    result = commands.submit("demo", {"steps": 60}, "--wait")
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert "Job/demo-preflight is done" in lines
+    assert "PyTorchJob/demo created" in lines
+    assert any(line.startswith("training  step") and "loss" in line for line in lines)
+    assert lines[-1].startswith("demo is Succeeded")
+
+    commands.namespace.kubectl("delete", "pytorchjob/demo")
+    gone = "services,deployments,configmaps,poddisruptionbudgets"
+    commands.namespace.wait(
+        "removal of what the job owns", 60, lambda: not commands.namespace.objects(gone, "gptrun.io/run=demo")
+    )
+
+
+def test_a_run_is_scaled_suspended_and_followed(commands: Commands, store: Store) -> None:
+    run = Run("demo", commands.namespace, store)
+    assert commands.submit("demo", LONG).returncode == 0
+    following, log = commands.start("job", "logs", "demo", "--follow")
+    try:
+        run.wait_for_world(2)
+        assert commands.run("job", "scale", "demo", "3").returncode == 0
+        run.wait_for_world(3)
+        shown = commands.run("status", "demo").stdout
+        assert "3 on 3 machines, 1 to 3 may take part" in shown
+
+        # Rank 0's pod goes; the log goes on with the one that takes its place.
+        first = commands.run("job", "logs", "demo", "--tail", "1")
+        assert first.returncode == 0
+        attempt = int(run.status()["attempt"].removeprefix("a"))
+        commands.namespace.kubectl("delete", "pod", run.status()["members"][0]["host"], "--wait=false")
+        run.wait_for_attempt(attempt + 1)
+        step = run.status()["step"]
+        run.wait_for_step(step + 5)
+        commands.namespace.wait("the log of the new rank 0", 30, lambda: max(logged_steps(log), default=0) > step)
+
+        assert commands.run("job", "suspend", "demo", "--wait").returncode == 0
+        assert run.workers() == []
+        assert commands.run("job", "wait", "demo").returncode == EXIT_PREEMPTED
+        suspended_at = run.status()["step"]
+        assert commands.run("job", "resume", "demo", "--wait").returncode == 0
+        run.wait_for_step(suspended_at + 5)
+        commands.namespace.wait("the log after the resume", 30, lambda: max(logged_steps(log)) > suspended_at)
+    finally:
+        following.terminate()
+        following.wait(timeout=10)
+    steps = logged_steps(log)
+    assert all(later == earlier + 1 for earlier, later in pairwise(steps)), steps
+
+
+def test_a_preflight_that_fails_is_the_end(commands: Commands) -> None:
+    result = commands.submit("demo", {"data": {"train": "s3://no-such-bucket/data"}})
+    assert result.returncode == EXIT_USER_ERROR
+    assert "demo-preflight" in result.stderr
+    assert "no-such-bucket" in result.stderr
+    assert commands.namespace.get("pytorchjob", "demo") is None
+
+
+def test_an_image_that_is_missing_is_told(commands: Commands) -> None:
+    settings = ("--set", "image.tag=missing", "--set", "jobs.preflight.enabled=false")
+    result = commands.submit("demo", LONG, *settings, "--wait", "--timeout", "30")
+    assert result.returncode == 1
+    assert "ErrImageNeverPull" in result.stdout or "ImagePull" in result.stdout
+
+
+def logged_steps(log: Path) -> list[int]:
+    """Steps of the lines of figures, in the order of the log."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return [line["step"] for line in lines if "step" in line and "loss" in line]
