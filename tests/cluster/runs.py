@@ -15,6 +15,8 @@ CHART = Path(__file__).parents[2] / "charts" / "gpt-run"
 LABEL = "gptrun.io/component"
 # A few thousand parameters on a shared machine: what a pod needs is torch's own memory.
 RESOURCES = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}
+# Machines that run these tests are slow and shared: a limit says that something is stuck, not how fast it should be.
+WAIT_SECONDS = 300
 SMALL = {"shm": "256Mi", "ephemeralStorage": "1Gi"}
 
 
@@ -61,11 +63,11 @@ class Run:
         """`kubectl scale`."""
         self.namespace.kubectl("scale", f"pytorchjob/{self.name}", f"--replicas={workers}")
 
-    def wait_for_step(self, step: int, seconds: float = 120) -> None:
+    def wait_for_step(self, step: int, seconds: float = WAIT_SECONDS) -> None:
         """Wait until the run is at a step or beyond."""
         self.namespace.wait(f"step {step}", seconds, lambda: (self.status().get("step") or 0) >= step)
 
-    def wait_for_world(self, size: int, seconds: float = 120) -> None:
+    def wait_for_world(self, size: int, seconds: float = WAIT_SECONDS) -> None:
         """Wait until so many ranks train together."""
 
         def trains() -> bool:
@@ -74,7 +76,7 @@ class Run:
 
         self.namespace.wait(f"world of {size}", seconds, trains)
 
-    def wait_for_attempt(self, attempt: int, size: int | None = None, seconds: float = 120) -> None:
+    def wait_for_attempt(self, attempt: int, size: int | None = None, seconds: float = WAIT_SECONDS) -> None:
         """Wait until an attempt or a later one trains, with so many ranks."""
 
         def trains() -> bool:
@@ -84,7 +86,7 @@ class Run:
 
         self.namespace.wait(f"attempt {attempt}", seconds, trains)
 
-    def wait_for_end(self, seconds: float = 300) -> str:
+    def wait_for_end(self, seconds: float = 600) -> str:
         """Wait for the job's end: Succeeded or Failed."""
 
         def ended() -> str | None:

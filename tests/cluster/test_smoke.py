@@ -76,6 +76,7 @@ def assert_nothing_lost(run: Run, attempts: int) -> None:
     names = [f"a{claim['attempt']:04}" for claim in claims]
     assert len(names) >= attempts
     assert not [claim for claim in claims if claim["previous_end"] and claim["previous_end"]["counted"]]
+    run.namespace.wait("log of the last attempt", 60, lambda: run.store.records(names[attempts - 1]))
     for earlier, later in pairwise(names[:attempts]):
         pause, again = run.store.resumed(earlier, later)
         print(f"{earlier} -> {later}: {pause:.1f} s without a step, {again} steps done again")
