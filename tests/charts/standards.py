@@ -13,12 +13,12 @@ import yaml
 
 from charts.generator.manifests import KUBERNETES
 from tests.charts.rendering import Object, pods
-from tests.cluster.tools import ADDONS, module_folder
+from tests.cluster.tools import ADDONS, KUBERAY, module_folder
 
-# Group of a custom resource -> where its CRD lies in the module of its controller.
+# Kind of a custom resource -> the pins of its controller, the module, and where its CRD lies in it.
 CRDS = {
-    "PyTorchJob": ("github.com/kubeflow/training-operator", "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"),
-    "RayJob": ("github.com/ray-project/kuberay/ray-operator", "config/crd/bases/ray.io_rayjobs.yaml"),
+    "PyTorchJob": (ADDONS, "github.com/kubeflow/training-operator", "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"),
+    "RayJob": (KUBERAY, "github.com/ray-project/kuberay/ray-operator", "config/crd/bases/ray.io_rayjobs.yaml"),
 }
 # Resources whose CRD is not in a module that is pinned here; they are checked field by field.
 UNCHECKED = ("ServiceMonitor", "TrainingRun")
@@ -64,8 +64,8 @@ def _kubernetes_problems(node: Object) -> list[str]:
 
 @functools.cache
 def _crd_schema(kind: str, api_version: str) -> Any:
-    module, file = CRDS[kind]
-    crd = yaml.load((Path(module_folder(ADDONS, module)) / file).read_text(), Loader=yaml.CSafeLoader)
+    pins, module, file = CRDS[kind]
+    crd = yaml.load((Path(module_folder(pins, module)) / file).read_text(), Loader=yaml.CSafeLoader)
     version = next(item for item in crd["spec"]["versions"] if item["name"] == api_version.split("/")[1])
     schema = _strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}

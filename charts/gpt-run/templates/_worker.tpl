@@ -10,14 +10,14 @@
 {{- merge (deepCopy .Values.workers.resources) $added | toYaml }}
 {{- end }}
 
-{{/* The container. Takes (list . NAME); what it runs is the caller's. */}}
+{{/* The container. Takes (list . NAME [ENV]); what it runs is the caller's. */}}
 {{- define "gpt-run.workerContainer" -}}
 {{- $root := index . 0 -}}
 name: {{ index . 1 }}
 {{ include "gpt-run.containerBase" $root }}
 env:
   {{- include "gpt-run.env" $root | nindent 2 }}
-  {{- range list $root.Values.network.env $root.Values.workers.env }}
+  {{- range list (index (append . list) 2) $root.Values.network.env $root.Values.workers.env }}
   {{- with . }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

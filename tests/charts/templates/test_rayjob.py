@@ -9,7 +9,8 @@ RAY = {"backend": "rayjob"}
 
 def test_default(chart: Chart) -> None:
     job = chart.one("RayJob", values=RAY)
-    assert job["spec"]["entrypoint"] == "gpt-run ray /etc/gpt-run/run.yaml --workers 1:4"
+    assert job["spec"]["entrypoint"] == "gpt-run ray /etc/gpt-run/run.yaml --workers 1:4 --device cuda"
+    assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     assert "suspend" not in job["spec"]
     cluster = job["spec"]["rayClusterSpec"]
@@ -33,7 +34,7 @@ def test_switched_ranks_are_pods_times_gpus(chart: Chart) -> None:
         "lifecycle": {"suspend": True, "ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 70, "backoffLimit": 1},
     }
     job = chart.one("RayJob", values=values)
-    assert job["spec"]["entrypoint"].endswith(" --workers 16:24")
+    assert job["spec"]["entrypoint"].endswith(" --workers 16:24 --device cuda")
     assert job["metadata"]["labels"]["ray.io/gang-scheduling-enabled"] == "true"
     spec = job["spec"]
     assert (spec["suspend"], spec["ttlSecondsAfterFinished"], spec["activeDeadlineSeconds"]) == (True, 60, 70)
@@ -51,6 +52,7 @@ def test_switched_ranks_are_pods_times_gpus(chart: Chart) -> None:
 def test_switched_to_cpus_one_rank_to_a_pod(chart: Chart) -> None:
     job = chart.one("RayJob", values=RAY | {"gpu": {"perWorker": None}})
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["rayStartParams"] == {"num-cpus": "1"}
+    assert job["spec"]["entrypoint"].endswith(" --device cpu")
 
 
 def test_refused_unknown_backend(chart: Chart) -> None:
