@@ -80,11 +80,13 @@ class RunStatus:
         """Take over what the coordinator sees."""
         current = seen.round
         running = current.running if current is not None else ()
+        ranks = _first_ranks(seen)
         members = [
             {
                 "id": member.id,
                 "host": member.host,
                 "slots": member.slots,
+                "rank": ranks.get(member.id),
                 "step": member.step,
                 "last_seen_seconds": round(now - member.seen_at, 3),
             }
@@ -124,6 +126,17 @@ class RunStatus:
         if isinstance(decision, Stop):
             return "draining"
         return self._worker_phase if running or isinstance(decision, Form) else "waiting"
+
+
+def _first_ranks(seen: Seen) -> dict[str, int]:
+    """Rank of each member's first worker; members that are in no round have none."""
+    ranks, rank = {}, 0
+    for seat in seen.round.seats if seen.round is not None else ():
+        if seat not in seen.members:
+            break
+        ranks[seat] = rank
+        rank += seen.members[seat].slots
+    return ranks
 
 
 class StatusServer:

@@ -92,7 +92,7 @@ labels:
   {{- end }}
 annotations:
   # Differs from that of a running attempt's file after an upgrade: suspend and resume bring the two together.
-  gptrun.io/run-sha256: {{ include "gpt-run.runFile" . | sha256sum }}
+  gptrun.io/run-sha256: {{ include "gpt-run.runFile" . | sha256sum | quote }}
   {{- if and .Values.gpu.perWorker .Values.gpu.pricePerHour }}
   gptrun.io/gpu-price-per-hour: {{ printf "%v %s" .Values.gpu.pricePerHour .Values.gpu.currency | quote }}
   {{- end }}

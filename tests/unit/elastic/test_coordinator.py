@@ -138,7 +138,8 @@ def test_status_has_all_fields_of_the_contract(coordinator: LocalCoordinator, co
     )
     assert set(status) == set(contract.split())
     assert status["nodes"] == {"min": 1, "max": 3}
-    assert set(status["members"][0]) == {"id", "host", "slots", "step", "last_seen_seconds"}
+    assert status["members"][0]["rank"] == 0
+    assert set(status["members"][0]) == {"id", "host", "slots", "rank", "step", "last_seen_seconds"}
     assert get(coordinator, "/healthz") == "ok\n"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(coordinator, "/else")
