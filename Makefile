@@ -7,7 +7,7 @@ NPROC ?= 2
 HELM = $$($(PYTHON) -c 'from tests.cluster.tools import tool; print(tool("helm"))')
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
+.PHONY: help run test test-slow test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -26,8 +26,11 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 	$(BIN)/gpt-run train tiny-gpt2 --nproc $(NPROC)
 	$(BIN)/gpt-run generate runs/tiny-gpt2 --prompt 'def ' --max-tokens 60
 
-test: $(STAMP)  ## Unit, integration and chart tests (eight to ten minutes on two cores)
-	$(BIN)/python -m pytest -m 'not gpu and not cluster' --numprocesses 2 --dist loadfile
+test: $(STAMP)  ## Unit, integration and chart tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest -m 'not gpu and not cluster and not slow' --numprocesses 2 --dist loadfile
+
+test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, every documented command, Ray
+	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
 
 test-gpu: $(STAMP)  ## Tests that need a GPU
 	$(BIN)/python -m pytest -m gpu tests/gpu

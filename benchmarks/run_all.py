@@ -212,8 +212,8 @@ def recovery(event: str) -> Callable[[Report], tuple[str, bool]]:
 def soak(report: Report) -> tuple[str, bool]:
     """Of `elastic_soak`."""
     figure = (
-        f"{report['seeds']} runs of {report['attempts']} attempts: {report['different_batches']} batches differ, losses "
-        f"by at most {report['largest_loss_difference']:.0e}, {report['processes_left']} processes left"
+        f"{report['seeds']} runs of {report['attempts']} attempts: {report['different_batches']} batches differ, "
+        f"losses by at most {report['largest_loss_difference']:.0e}, {report['processes_left']} processes left"
     )
     return figure, not report["failed_seeds"]
 

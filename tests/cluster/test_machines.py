@@ -14,6 +14,7 @@ from tests.cluster.bringup import check_root
 from tests.cluster.machines import Machine
 from tests.cluster.node_images import chain_ids
 from tests.cluster.tools import ToolMissing
+from tests.integration.training import wait_until
 
 SLEEP = "/usr/bin/sleep"
 TAIL = "/usr/bin/tail"
@@ -45,6 +46,7 @@ def test_machine_has_its_own_name_network_and_processes(machine: Machine) -> Non
 
 def test_programs_go_on_until_they_are_stopped(machine: Machine) -> None:
     machine.start("nap", ["tail", "--follow", "/dev/null"])
+    wait_until(lambda: bool(machine.processes(TAIL)))
     (nap,) = machine.processes(TAIL)
     assert Path(f"/proc/{nap.pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
 

@@ -53,6 +53,7 @@ def make_commands(target: str) -> list[str]:
     return [line for line in printed.stdout.splitlines() if "gpt-run" in line and "pip install" not in line]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_documented_commands(tmp_path: Path) -> None:
     commands = list(shell_commands())

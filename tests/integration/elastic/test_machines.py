@@ -6,6 +6,7 @@ import json
 from datetime import datetime
 
 import psutil
+import pytest
 
 from tests.integration.clocks import skewed
 from tests.integration.elastic.conftest import MakeNodes
@@ -17,6 +18,7 @@ from tests.integration.training import wait_until, wait_until_gone
 RUN = {"steps": 500, "optimizer": {"lr": 3e-4}, "checkpoint": {"every_steps": 10, "keep": {"rolling": 100}}}
 
 
+@pytest.mark.slow
 def test_a_run_under_all_of_it_is_the_run_left_alone(make_nodes: MakeNodes) -> None:
     alone = make_nodes("1", **RUN)
     process = alone.start()
@@ -104,6 +106,7 @@ def test_a_hung_worker_is_ended_with_its_stacks_in_the_store(make_nodes: MakeNod
     assert other.popen.returncode == 75
 
 
+@pytest.mark.slow
 def test_a_rank_without_memory_is_named_and_the_run_goes_on(make_nodes: MakeNodes) -> None:
     # Gradients of over 32 MB, for which the allocator asks the kernel in every step anew.
     nodes = make_nodes("2", steps=100_000, model={"vocab_size": 40_000, "width": 256})
@@ -118,6 +121,7 @@ def test_a_rank_without_memory_is_named_and_the_run_goes_on(make_nodes: MakeNode
     stop_all(nodes)
 
 
+@pytest.mark.slow
 def test_clocks_that_are_apart_change_nothing(make_nodes: MakeNodes) -> None:
     alone = make_nodes("1", steps=40)
     assert alone.start().wait() == 0

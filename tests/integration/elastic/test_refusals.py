@@ -62,6 +62,7 @@ def test_a_launcher_of_another_run_or_config_is_told_why(make_nodes: MakeNodes) 
     assert len(nodes.training.claims()) == 1
 
 
+@pytest.mark.slow
 def test_a_pod_of_another_config_waits_until_the_others_are_gone(make_nodes: MakeNodes) -> None:
     # Ended, it would be started again and again, and each time count as a failure of the job.
     nodes = make_nodes("1:2", steps=100_000)
@@ -131,6 +132,7 @@ def test_wrong_input_stops_all_without_a_second_try(make_nodes: MakeNodes) -> No
     assert status["round"] == 1
 
 
+@pytest.mark.slow
 def test_a_spent_budget_ends_the_run_and_says_on_what(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("2", steps=100_000, elastic={"budget": {"failures": 1}})
     first, second = nodes.start(), nodes.start()
@@ -144,6 +146,7 @@ def test_a_spent_budget_ends_the_run_and_says_on_what(make_nodes: MakeNodes) -> 
     assert nodes.status()["last_error"]["reason"] == "BudgetExhausted"
 
 
+@pytest.mark.slow
 def test_a_new_coordinator_learns_of_failures_from_the_claims(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1", steps=100_000, elastic={"budget": {"failures": 2}})
     launcher = nodes.start()
@@ -161,6 +164,7 @@ def test_a_new_coordinator_learns_of_failures_from_the_claims(make_nodes: MakeNo
     assert "3 failures within 3600 s, elastic.budget allows 2" in launcher.text
 
 
+@pytest.mark.slow
 def test_two_coordinators_of_one_run_leave_one_world(make_nodes: MakeNodes, tmp_path: object) -> None:
     one = make_nodes("1", steps=100_000, checkpoint={"every_steps": 5})
     older = one.start()

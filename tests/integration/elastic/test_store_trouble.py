@@ -78,6 +78,7 @@ def test_sigterm_while_a_checkpoint_is_saved_saves_the_last_step_too(make_nodes:
     assert "saved step-00000005-a0001" in process.text
 
 
+@pytest.mark.slow
 def test_a_machine_that_wakes_up_after_the_end_commits_in_vain(make_nodes: MakeNodes, store: Store) -> None:
     nodes = make_nodes("1:2", steps=60, checkpoint={"store": store.url, "every_steps": 10})
     store.proxy.hold(store.puts("checkpoints/step-00000020-a0001/COMMITTED.json"))

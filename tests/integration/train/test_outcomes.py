@@ -90,6 +90,7 @@ def everything_below(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_resume_references(training: Training, warm: Warm) -> None:
     base = ["steps=12", "checkpoint.every_steps=4"]
     assert warm.worker(training, *base, "evaluate.every_steps=4").code == 0
