@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NPROC ?= 2
 # The helm of the cluster tests' pins, compiled at its first use.
-HELM = $$($(PYTHON) -c 'from tests.cluster.tools import tool; print(tool("helm"))')
+HELM = $$($(PYTHON) -m tests.cluster.tools helm)
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .PHONY: help run test test-slow test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
@@ -27,6 +27,7 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 	$(BIN)/gpt-run generate runs/tiny-gpt2 --prompt 'def ' --max-tokens 60
 
 test: $(STAMP)  ## Unit, integration and chart tests (under ten minutes on two cores)
+	@$(BIN)/python -m tests.cluster.tools helm actionlint || echo 'tests that need these will be skipped'
 	$(BIN)/python -m pytest -m 'not gpu and not cluster and not slow' --numprocesses 2 --dist loadfile
 
 test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, every documented command, Ray

@@ -2,6 +2,8 @@
 
 Each is built from its Go module, once, into a cache keyed by the pins (go.mod and go.sum, here and in tests/tools). The
 cluster and the chart tests ask for them by name; a machine without Go gets `ToolMissing` with the reason.
+
+    python -m tests.cluster.tools NAME...     compile those that are missing, and print where each lies
 """
 
 from __future__ import annotations
@@ -61,6 +63,15 @@ SOURCES = {
     "kubeconform": Source(ADDONS, "github.com/yannh/kubeconform/cmd/kubeconform"),
     "actionlint": Source(ADDONS, "github.com/rhysd/actionlint/cmd/actionlint"),
 }
+
+
+def main() -> None:
+    """Do what the command line says."""
+    try:
+        for name in sys.argv[1:]:
+            print(tool(name))
+    except ToolMissing as missing:
+        sys.exit(str(missing))
 
 
 def tool(name: str) -> Path:
@@ -141,3 +152,7 @@ def locked(path: Path) -> Iterator[None]:
 def say(text: str) -> None:
     """A line of progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
