@@ -17,7 +17,11 @@ from tests.cluster.tools import ADDONS, KUBERAY, module_folder
 
 # Kind of a custom resource -> the pins of its controller, the module, and where its CRD lies in it.
 CRDS = {
-    "PyTorchJob": (ADDONS, "github.com/kubeflow/training-operator", "manifests/base/crds/kubeflow.org_pytorchjobs.yaml"),
+    "PyTorchJob": (
+        ADDONS,
+        "github.com/kubeflow/training-operator",
+        "manifests/base/crds/kubeflow.org_pytorchjobs.yaml",
+    ),
     "RayJob": (KUBERAY, "github.com/ray-project/kuberay/ray-operator", "config/crd/bases/ray.io_rayjobs.yaml"),
 }
 # Resources whose CRD is not in a module that is pinned here; they are checked field by field.

@@ -34,6 +34,8 @@ from trainer.jobs.logs import LogFollower
 
 CHART = Path(__file__).parents[2] / "charts" / "gpt-run"
 ESTABLISHED_SECONDS = 20
+# The first time an API server is compiled.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(40 * 60)]
 
 
 @dataclass(frozen=True)
