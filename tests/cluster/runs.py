@@ -83,7 +83,11 @@ class Run:
 
     def attempt(self) -> int:
         """Number of the attempt that trains."""
-        return int(self.status()["attempt"].removeprefix("a"))
+        return int(self.told("attempt").removeprefix("a"))
+
+    def told(self, field: str) -> Any:
+        """A field of /status, once it has a value: a coordinator that has just begun knows little."""
+        return self.namespace.wait(f"`{field}` in /status", 60, lambda: self.status().get(field))
 
     def upgrade(self, *options: str) -> None:
         """`helm upgrade`, as the notes have it."""

@@ -28,7 +28,7 @@ def test_training_goes_on_without_the_s3_server_and_is_saved_after_all(
 
     take_away(run, machines["control"], "versitygw", S3_OUTAGE_SECONDS)
     wait_until(lambda: listens(run.store.s3), 30, "the S3 server is not back")
-    wait_for_save(run, beyond=run.status()["step"])
+    wait_for_save(run, beyond=run.told("step"))
 
     metrics = run.namespace.service(f"{run.name}-coordinator", "http", "metrics")
     failures = [line for line in metrics.splitlines() if line.startswith("trainer_checkpoint_failures_total")]
@@ -46,7 +46,7 @@ def test_training_goes_on_without_dns(
     wait_for_save(run, beyond=0)
 
     take_away(run, machines["control"], "coredns", DNS_OUTAGE_SECONDS)
-    wait_for_save(run, beyond=run.status()["step"])
+    wait_for_save(run, beyond=run.told("step"))
 
     assert_all_went_on(run)
 
@@ -76,10 +76,10 @@ def named(name: str, s3: S3) -> list[Object]:
 
 def take_away(run: Run, control: Machine, program: str, seconds: float) -> None:
     """Stop a program of the control machine for a while, in which steps are taken."""
-    before = run.status()["step"]
+    before = run.told("step")
     control_plane.stop(control, program)
     time.sleep(seconds)
-    after = run.status()["step"]
+    after = run.told("step")
     control_plane.start(control, program)
     print(f"{after - before} steps within {seconds:g} s without {program}")
     assert after > before

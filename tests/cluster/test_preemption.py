@@ -58,7 +58,7 @@ def test_a_pod_of_higher_priority_takes_the_room(make_run: MakeRun, description:
     run.namespace.wait(
         "new workers without room", 60, lambda: [pod_phase(run, name) for name in workers] == ["Pending"] * 2
     )
-    assert run.status()["phase"] == "waiting"
+    assert run.told("phase") == "waiting"
 
     run.namespace.kubectl("delete", "pod", "important")
     run.wait_for_attempt(2)
@@ -81,7 +81,7 @@ def test_suspended_runs_go_on_at_the_same_step(make_run: MakeRun) -> None:
 
     job(run, "resume", "--wait")
     run.wait_for_world(2)
-    run.wait_for_step(run.status()["step"] + MORE_STEPS)
+    run.wait_for_step(run.told("step") + MORE_STEPS)
     run.upgrade("--set", "lifecycle.suspend=true")
     run.wait_for_no_workers()
     assert "Suspended" in run.conditions()

@@ -22,7 +22,7 @@ def test_an_upgrade_takes_effect_by_suspend_and_resume(make_run: MakeRun) -> Non
     run.upgrade("--set-json", f"run.optimizer.lr={NEW_RATE}")
     assert run_file(run) != first_file
     assert replicas(run) == 1
-    run.wait_for_step(run.status()["step"] + MORE_STEPS)
+    run.wait_for_step(run.told("step") + MORE_STEPS)
     assert (run.containers(), run.attempt()) == (workers, attempt)
 
     # A pod that comes now has the new file; it waits for those that have the old one to go.
@@ -32,23 +32,22 @@ def test_an_upgrade_takes_effect_by_suspend_and_resume(make_run: MakeRun) -> Non
         120,
         lambda: "waiting: the launchers that are here have config" in newest_log(run),
     )
-    run.wait_for_step(run.status()["step"] + MORE_STEPS)
+    run.wait_for_step(run.told("step") + MORE_STEPS)
     assert (run.status()["world_size"], run.attempt()) == (1, attempt)
 
     run.suspend()
-    run.resume()
-    run.wait_for_attempt(attempt + 1)
-    run.wait_for_world(2)
-    workers, attempts = run.containers(), run.attempt()
-
     run.upgrade("--set", "workers.replicas=3")
     assert replicas(run) == 3
     run.namespace.helm("rollback", run.name, "2")
     assert replicas(run) == 2
+    run.resume()
+    run.wait_for_attempt(attempt + 1)
+    run.wait_for_world(2)
+
+    workers, attempts = run.containers(), run.attempt()
     run.namespace.helm("rollback", run.name, "1")
     assert (replicas(run), run_file(run)) == (2, first_file)
-    run.namespace.wait("two workers", 60, lambda: len(run.workers()) == 2)
-    run.wait_for_step(run.status()["step"] + MORE_STEPS)
+    run.wait_for_step(run.told("step") + MORE_STEPS)
     assert (run.containers(), run.attempt()) == (workers, attempts)
 
     run.remove()
