@@ -103,7 +103,7 @@ def test_a_drained_node_loses_one_worker_after_the_other(make_run: MakeRun, mach
     run.wait_for_step(MORE_STEPS)
     assert {pod["spec"]["nodeName"] for pod in run.workers()} == {drained}
 
-    command = [program("kubectl"), "--kubeconfig", run.namespace.cluster.kubeconfig, "drain", drained]
+    command = [str(program("kubectl")), "--kubeconfig", str(run.namespace.cluster.kubeconfig), "drain", drained]
     options = ["--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={COMMAND_SECONDS}s"]
     started = time.monotonic()
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=False)

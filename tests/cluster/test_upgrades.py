@@ -93,4 +93,4 @@ def newest_log(run: Run) -> str:
 
 def rate(run: Run, attempt: int) -> float:
     """Highest learning rate of an attempt."""
-    return max(record["lr"] for record in run.store.records(f"a{attempt:04}"))
+    return max(float(record["lr"]) for record in run.store.records(f"a{attempt:04}"))
