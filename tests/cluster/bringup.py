@@ -19,7 +19,7 @@ import psutil
 
 from tests.cluster import addons, control_plane, layout, node, node_images
 from tests.cluster.debian import install_packages
-from tests.cluster.machines import Machine, connect, wait_until
+from tests.cluster.machines import Machine, connect, plug, wait_until
 from tests.cluster.tools import ToolMissing, check_go, locked, say, tool
 
 NODE_READY_SECONDS = 90
@@ -58,6 +58,29 @@ def down() -> None:
         left = left_behind()
     if left:
         raise RuntimeError(f"the cluster left behind: {', '.join(left)}")
+
+
+def power_on(name: str) -> None:
+    """Switch a node on again that lost its power; it becomes Ready by itself."""
+    found = machines()
+    found[name].power_on()
+    plug(found["control"], found[name])
+    node.prepare(found[name])
+    node.start_containerd(found[name])
+    node.start_kubelet(found[name])
+
+
+def repair() -> None:
+    """Start again whatever a test has stopped or cordoned, and wait until it can be used."""
+    found = machines()
+    for name in control_plane.PROGRAMS:
+        if not found["control"].processes(tool(name)):
+            control_plane.start(found["control"], name)
+    for name in layout.NODES:
+        if found[name].pid is None:
+            power_on(name)
+        addons.kubectl("uncordon", name)
+    wait_until(_nodes_ready, NODE_READY_SECONDS, f"nodes not Ready (see {layout.LOGS})")
 
 
 def status() -> dict[str, str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -79,6 +81,12 @@ class Namespace:
             return self.cluster.run("helm", *options, *arguments)
         return self.cluster.run("helm", *options, *arguments, "--values", "-", stdin=json.dumps(values))
 
+    def gpt_run(self, *words: str) -> tuple[list[str], dict[str, str]]:
+        """Command line and environment of our own command for this namespace; it finds our helm."""
+        path = f"{program('helm').parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig), "PATH": path}
+        return [sys.executable, "-m", "trainer", *words, "--namespace", self.name], environment
+
     def apply(self, objects: Sequence[Object]) -> None:
         """Apply objects."""
         content = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
@@ -124,18 +132,19 @@ class Namespace:
             name = pod["metadata"]["name"]
             statuses = pod["status"].get("containerStatuses", []) + pod["status"].get("initContainerStatuses", [])
             parts.append(f"--- {name}: {json.dumps([status['state'] for status in statuses])}")
-            parts.append(self._logs(name))
+            parts.append(self.log(name, "--all-containers", f"--tail={LOG_LINES}"))
         return "\n".join(parts)
+
+    def log(self, pod: str, *options: str) -> str:
+        """`kubectl logs`; for a pod that has none, why."""
+        try:
+            return self.kubectl("logs", pod, *options)
+        except RuntimeError as error:
+            return str(error)
 
     def delete(self) -> None:
         """Delete it with all that is in it; does not wait."""
         self.cluster.kubectl("delete", "namespace", self.name, "--wait=false")
-
-    def _logs(self, pod: str) -> str:
-        try:
-            return self.kubectl("logs", pod, "--all-containers", f"--tail={LOG_LINES}")
-        except RuntimeError as error:
-            return str(error)
 
 
 def program(name: str) -> Path:

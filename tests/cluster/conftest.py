@@ -18,6 +18,7 @@ import pytest
 from tests.cluster import bringup, layout, runs
 from tests.cluster.addons import DESCRIPTION
 from tests.cluster.client import Cluster, Namespace, Object
+from tests.cluster.machines import Machine
 from tests.cluster.store import S3, Store
 from tests.cluster.tools import ToolMissing
 from tests.integration.training import prepare
@@ -96,6 +97,18 @@ def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Name
     if request.node.stash.get(FAILED, False):
         print(made.dump())
     made.delete()
+
+
+@pytest.fixture
+def machines(cluster: Cluster) -> Iterator[dict[str, Machine]]:
+    """The machines of the cluster, for tests that stop something on them; all is started again at the end.
+
+    Ask for it after fixtures that need the cluster for their own end.
+    """
+    if os.environ.get(KUBECONFIG):
+        pytest.skip(f"stops machines or their programs, which is not done to the cluster of {KUBECONFIG}")
+    yield bringup.machines()
+    bringup.repair()
 
 
 @pytest.fixture

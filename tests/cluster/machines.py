@@ -129,34 +129,28 @@ def connect(control: Machine, nodes: Sequence[Machine]) -> None:
     control.run("ip", "link", "add", "switch", "type", "bridge")
     control.run("ip", "address", "add", f"{control.address}/24", "dev", "switch")
     control.run("ip", "link", "set", "switch", "up")
+    _route(control)
     for node in nodes:
-        run(
-            "ip",
-            "link",
-            "add",
-            "eth0",
-            "netns",
-            str(node.pid),
-            "type",
-            "veth",
-            "peer",
-            node.name,
-            "netns",
-            str(control.pid),
-        )
-        control.run("ip", "link", "set", node.name, "master", "switch", "up")
-        node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
-        node.run("ip", "link", "set", "eth0", "up")
-        node.run("sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1")
-    for machine in (control, *nodes):
-        for name, subnet in layout.POD_SUBNETS.items():
-            if name != machine.name:
-                machine.run("ip", "route", "add", subnet, "via", layout.ADDRESSES[name])
+        plug(control, node)
     host = layout.HOST_INTERFACE
     run("ip", "link", "add", host, "type", "veth", "peer", "host", "netns", str(control.pid))
     control.run("ip", "link", "set", "host", "master", "switch", "up")
     run("ip", "address", "add", f"{layout.HOST_ADDRESS}/24", "dev", host)
     run("ip", "link", "set", host, "up")
+
+
+def plug(control: Machine, node: Machine) -> None:
+    """Plug one node into the switch; also one that was off meanwhile."""
+    # What is left of its cable goes a moment after the machine.
+    with contextlib.suppress(RuntimeError):
+        control.run("ip", "link", "delete", node.name)
+    ends = ("eth0", "netns", str(node.pid), "type", "veth", "peer", node.name, "netns", str(control.pid))
+    run("ip", "link", "add", *ends)
+    control.run("ip", "link", "set", node.name, "master", "switch", "up")
+    node.run("ip", "address", "add", f"{node.address}/24", "dev", "eth0")
+    node.run("ip", "link", "set", "eth0", "up")
+    node.run("sysctl", "--quiet", "--write", "net.ipv4.ip_forward=1")
+    _route(node)
 
 
 def run(*command: str | Path, stdin: str | None = None) -> str:
@@ -180,6 +174,13 @@ def wait_until(condition: Callable[[], object], seconds: float, complaint: str) 
 def program_environment() -> dict[str, str]:
     """What programs on machines get: no proxy, credential or setting of whoever starts the cluster."""
     return {"PATH": SEARCH_PATH, "HOME": "/root"}
+
+
+def _route(machine: Machine) -> None:
+    """Tell a machine behind which other one each pod is."""
+    for name, subnet in layout.POD_SUBNETS.items():
+        if name != machine.name:
+            machine.run("ip", "route", "add", subnet, "via", layout.ADDRESSES[name])
 
 
 def _alive(process: psutil.Process) -> bool:

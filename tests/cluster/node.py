@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,9 @@ REMOVE_SECONDS = 10
 
 
 def prepare(machine: Machine) -> None:
-    """Make a machine ready for the programs of a node."""
+    """Make a machine ready for the programs of a node; one that was off has forgotten what was in its memory."""
+    for volatile in ("containerd", "runc", "fixed/run"):
+        shutil.rmtree(machine.folder / volatile, ignore_errors=True)
     _hide(machine)
     for folder in cgroups(machine.name):
         folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +94,11 @@ def power_off(machine: Machine) -> None:
     """Take a node away without a word, as a power cut does."""
     machine.power_off()
     remove_cgroups(machine.name)
+
+
+def kill_container(machine: Machine, container: str) -> None:
+    """SIGKILL to the first process of a container, as the kernel does when memory runs out."""
+    ctr(machine, "tasks", "kill", "--signal", "SIGKILL", container.removeprefix("containerd://"))
 
 
 def ctr(machine: Machine, *arguments: str) -> str:

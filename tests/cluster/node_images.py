@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.images import build_image
-
 from tests.cluster import layout
+from tests.cluster.images import build_image
 from tests.cluster.machines import Machine, run
 from tests.cluster.node import ctr, socket
 from tests.cluster.tools import say, tool

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tests.cluster.client import Namespace, Object
-from tests.cluster.store import SECRET, Store
+from tests.cluster.store import SECRET, Store, figures
 from tests.integration.training import RUN, merged
 
 CHART = Path(__file__).parents[2] / "charts" / "gpt-run"
@@ -17,6 +18,11 @@ LABEL = "gptrun.io/component"
 RESOURCES = {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "3Gi"}}
 # Machines that run these tests are slow and shared: a limit says that something is stuck, not how fast it should be.
 WAIT_SECONDS = 300
+HOST = "kubernetes.io/hostname"
+# Goes on until the test is over.
+LONG = {"steps": 100_000, "checkpoint": {"every_steps": 1000}}
+# The same, saved so often that little is lost.
+SAVED = {"steps": 100_000, "checkpoint": {"every_seconds": 5}}
 SMALL = {"shm": "256Mi", "ephemeralStorage": "1Gi"}
 
 
@@ -43,6 +49,22 @@ class Run:
         """Worker pods."""
         return self.namespace.objects("pods", f"{LABEL}=worker")
 
+    def containers(self) -> dict[str, tuple[str, int]]:
+        """Name of each worker pod -> what a restart would change: its uid, and how often its container began again."""
+        return {
+            pod["metadata"]["name"]: (
+                pod["metadata"]["uid"],
+                sum(status["restartCount"] for status in pod["status"].get("containerStatuses", [])),
+            )
+            for pod in self.workers()
+        }
+
+    def printed(self) -> list[Object]:
+        """Figures of each step in the logs of the workers that can be asked, in order: the store lacks the newest."""
+        names = [pod["metadata"]["name"] for pod in self.workers()]
+        logs = [self.namespace.log(name, *options) for name in names for options in ((), ("--previous",))]
+        return sorted(figures(line for log in logs for line in log.splitlines()), key=lambda record: record["time"])
+
     def running_workers(self) -> list[str]:
         """Names of worker pods whose container runs."""
         return [
@@ -58,6 +80,32 @@ class Run:
         except RuntimeError:
             return {}
         return found
+
+    def attempt(self) -> int:
+        """Number of the attempt that trains."""
+        return int(self.told("attempt").removeprefix("a"))
+
+    def told(self, field: str) -> Any:
+        """A field of /status, once it has a value: a coordinator that has just begun knows little."""
+        return self.namespace.wait(f"`{field}` in /status", 60, lambda: self.status().get(field))
+
+    def upgrade(self, *options: str) -> None:
+        """`helm upgrade`, as the notes have it."""
+        self.namespace.helm("upgrade", self.name, str(CHART), "--reset-then-reuse-values", *options)
+
+    def suspend(self) -> None:
+        """Suspend as the notes have it, to the end of the last worker."""
+        self._set_suspend(value=True)
+        self.wait_for_no_workers()
+
+    def resume(self) -> None:
+        """End the suspension."""
+        self._set_suspend(value=False)
+
+    def remove(self) -> None:
+        """Delete the job; its workers save, and their logs are in the store."""
+        self.namespace.kubectl("delete", f"pytorchjob/{self.name}")
+        self.wait_for_no_workers()
 
     def scale(self, workers: int) -> None:
         """`kubectl scale`."""
@@ -86,6 +134,10 @@ class Run:
 
         self.namespace.wait(f"attempt {attempt}", seconds, trains)
 
+    def wait_for_no_workers(self, seconds: float = WAIT_SECONDS) -> None:
+        """Wait until no worker pod is there."""
+        self.namespace.wait("end of the workers", seconds, lambda: not self.workers())
+
     def wait_for_end(self, seconds: float = 600) -> str:
         """Wait for the job's end: Succeeded or Failed."""
 
@@ -93,6 +145,10 @@ class Run:
             return next((end for end in ("Succeeded", "Failed") if end in self.conditions()), None)
 
         return self.namespace.wait(f"end of {self.name}", seconds, ended)
+
+    def _set_suspend(self, *, value: bool) -> None:
+        patch = json.dumps({"spec": {"runPolicy": {"suspend": value}}})
+        self.namespace.kubectl("patch", f"pytorchjob/{self.name}", "--type=merge", "--patch", patch)
 
 
 def settings(dataset: str, changes: Object) -> Object:
@@ -113,8 +169,20 @@ def install(
         "workers": {"replicas": replicas, "min": smallest, "max": largest, "resources": RESOURCES, **SMALL},
         "gpu": {"perWorker": None},
         "store": {"url": store.url, "secretName": SECRET},
-        **values,
     }
     namespace.apply([store.s3.secret()])
-    namespace.helm("install", store.run, str(CHART), values=content)
+    namespace.helm("install", store.run, str(CHART), values=merged(content, values))
     return Run(store.run, namespace, store)
+
+
+def assert_nothing_lost(run: Run, attempts: int) -> None:
+    """The attempts followed each other without a step done again, and none of their ends counted as a failure."""
+    claims = run.store.claims()
+    names = [f"a{claim['attempt']:04}" for claim in claims]
+    assert len(names) >= attempts
+    assert not [claim for claim in claims if claim["previous_end"] and claim["previous_end"]["counted"]]
+    run.namespace.wait("log of the last attempt", 60, lambda: run.store.records(names[attempts - 1]))
+    for earlier, later in pairwise(names[:attempts]):
+        pause, again = run.store.resumed(earlier, later)
+        print(f"{earlier} -> {later}: {pause:.1f} s without a step, {again} steps done again")
+        assert again == 0

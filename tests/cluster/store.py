@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import fsspec
@@ -69,14 +71,11 @@ class Store:
     def records(self, attempt: str = "*") -> list[dict[str, Any]]:
         """Lines of training.jsonl that tell of a step, in order."""
         paths = self._paths(f"logs/{attempt}/training-*.jsonl")
-        lines = [line for path in paths for line in self.s3.filesystem.cat_file(path).decode().splitlines()]
-        return [record for record in map(json.loads, lines) if "loss" in record]
+        return figures(line for path in paths for line in self.s3.filesystem.cat_file(path).decode().splitlines())
 
     def resumed(self, attempt: str, later: str) -> tuple[float, int]:
         """(seconds from the last step of an attempt to the first of a later one, steps done again)."""
-        last, first = self.records(attempt)[-1], self.records(later)[0]
-        times = [datetime.fromisoformat(record["time"]) for record in (last, first)]
-        return (times[1] - times[0]).total_seconds(), last["step"] + 1 - first["step"]
+        return resumed(self.records(attempt), self.records(later))
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """COMMITTED.json of all committed checkpoints, by step."""
@@ -89,3 +88,20 @@ class Store:
 
     def _paths(self, pattern: str) -> list[str]:
         return sorted(self.s3.filesystem.glob(f"{self.bucket}/runs/{self.run}/{pattern}"))
+
+
+def figures(lines: Iterable[str]) -> list[dict[str, Any]]:
+    """Those lines of a log that tell of a step."""
+    found = [json.loads(line) for line in lines if line.startswith("{")]
+    return [record for record in found if "step" in record and "loss" in record]
+
+
+def resumed(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> tuple[float, int]:
+    """(seconds from the last step of an attempt to the first of a later one, steps done again)."""
+    return pauses([before[-1], after[0]])[0], before[-1]["step"] + 1 - after[0]["step"]
+
+
+def pauses(records: Sequence[dict[str, Any]]) -> list[float]:
+    """Seconds from each step to the one after it."""
+    times = [datetime.fromisoformat(record["time"]) for record in records]
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(times)]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.client import Namespace, Object, program
-from tests.cluster.runs import CHART, RESOURCES, SMALL, Run, settings
-from tests.cluster.store import S3, SECRET, Store
+from tests.cluster.client import Namespace, Object
+from tests.cluster.runs import CHART, LONG, RESOURCES, SMALL, Run, settings
+from tests.cluster.store import S3, SECRET, Store, figures
 from trainer.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 COMMAND_SECONDS = 300
-# Goes on until the test is over.
-LONG = {"steps": 100_000, "checkpoint": {"every_steps": 1000}}
 
 
 @dataclass(frozen=True)
@@ -34,27 +30,21 @@ class Commands:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
+        command, environment = self.namespace.gpt_run(*words)
         return subprocess.run(
-            self._command(words), env=self._environment(), capture_output=True, text=True, timeout=COMMAND_SECONDS,
-            check=False,
-        )  # fmt: skip
+            command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
+        )
 
     def start(self, *words: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start a command; its standard output goes to a file."""
         output = self.folder / "output"
+        command, environment = self.namespace.gpt_run(*words)
         with output.open("wb") as handle:
-            return subprocess.Popen(self._command(words), env=self._environment(), stdout=handle), output
+            return subprocess.Popen(command, env=environment, stdout=handle), output
 
     def submit(self, name: str, run: Object, *words: str) -> subprocess.CompletedProcess[str]:
         """Submit a run of two workers, one to three."""
         return self.run("job", "submit", name, "--chart", str(CHART), "-f", str(self.values(run)), *words)
-
-    def _command(self, words: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "trainer", *words, "--namespace", self.namespace.name]
-
-    def _environment(self) -> dict[str, str]:
-        path = f"{program('helm').parent}{os.pathsep}{os.environ['PATH']}"
-        return {**os.environ, "KUBECONFIG": str(self.namespace.cluster.kubeconfig), "PATH": path}
 
 
 @pytest.fixture
@@ -152,5 +142,4 @@ def test_an_image_that_is_missing_is_told(commands: Commands) -> None:
 
 def logged_steps(log: Path) -> list[int]:
     """Steps of the lines of figures, in the order of the log."""
-    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
-    return [line["step"] for line in lines if "step" in line and "loss" in line]
+    return [record["step"] for record in figures(log.read_text().splitlines())]

@@ -6,16 +6,13 @@ import os
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 from tests.cluster.conftest import MakeRun
-from tests.cluster.runs import Run
+from tests.cluster.runs import LONG, assert_nothing_lost
 from tests.cluster.store import S3
 
 TRAINING_SECONDS = 60
-# Goes on until the test is over.
-LONG = {"steps": 100_000, "checkpoint": {"every_steps": 1000}}
 
 
 def test_install_trains_to_the_end(make_run: MakeRun, s3: S3, tmp_path: Path) -> None:
@@ -68,16 +65,3 @@ def test_deleted_workers_come_back_and_no_step_is_lost(make_run: MakeRun) -> Non
         run.wait_for_attempt(attempt + 1)
 
     assert_nothing_lost(run, attempts=3)
-
-
-def assert_nothing_lost(run: Run, attempts: int) -> None:
-    """The attempts followed each other without a step done again, and none of their ends counted as a failure."""
-    claims = run.store.claims()
-    names = [f"a{claim['attempt']:04}" for claim in claims]
-    assert len(names) >= attempts
-    assert not [claim for claim in claims if claim["previous_end"] and claim["previous_end"]["counted"]]
-    run.namespace.wait("log of the last attempt", 60, lambda: run.store.records(names[attempts - 1]))
-    for earlier, later in pairwise(names[:attempts]):
-        pause, again = run.store.resumed(earlier, later)
-        print(f"{earlier} -> {later}: {pause:.1f} s without a step, {again} steps done again")
-        assert again == 0
