@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.cluster.client import Object
 from tests.cluster.conftest import MakeRun
-from tests.cluster.runs import RESOURCES, Run
+from tests.cluster.runs import Run
 
 RAY = {"head": {"resources": {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "4Gi"}}}}
 # Head, driver and both workers start Ray, on a machine that is slow and shared.
@@ -55,7 +55,7 @@ class RayRun(Run):
 
 def make_ray_run(make_run: MakeRun, **options: Any) -> RayRun:
     """A run of two workers under Ray."""
-    made = make_run(backend="rayjob", ray=RAY, coordinator={"resources": RESOURCES}, **options)
+    made = make_run(backend="rayjob", ray=RAY, **options)
     return RayRun(made.name, made.namespace, made.store)
 
 

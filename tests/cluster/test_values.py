@@ -65,7 +65,6 @@ def install(namespace: Namespace, file: str, description: dict[str, str], change
         **STORE_AND_DATA,
         "image": {"repository": repository, "tag": tag},
         "jobs": {"preflight": {"enabled": False}},
-        "coordinator": {"resources": RESOURCES},
         "ray": {"head": {"resources": RESOURCES}},
         **changes,
     }
