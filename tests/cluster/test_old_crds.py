@@ -6,6 +6,7 @@ On an API server alone, which is what refuses.
 from __future__ import annotations
 
 import copy
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,6 @@ from kubernetes import client, config
 from typer.testing import CliRunner
 
 from tests.cluster.api_server import ApiServer, api_server, crd_files, etcd
-from tests.cluster.client import Cluster
 from tests.cluster.tools import ToolMissing, tool
 from trainer.cli.main import app
 from trainer.errors import UserError
@@ -84,14 +84,13 @@ def test_submit_says_which_operator_is_needed(
 
 
 @pytest.mark.parametrize(("backend", "kind"), [("pytorchjob", "PyTorchJob"), ("rayjob", "RayJob")])
-def test_helm_names_the_field(server: ApiServer, tmp_path: Path, backend: str, kind: str) -> None:
-    cluster = Cluster(server.kubeconfig(), tmp_path)
-    with pytest.raises(RuntimeError) as caught:
-        cluster.run("helm", "install", "demo", str(CHART), *VALUES, *SETTINGS, "--set", f"backend={backend}")
-    complaint = str(caught.value)
-    print(complaint[complaint.index("Error") :])
-    assert f'unknown field "spec.{LACKING[kind][0]}"' in complaint or f'unknown field "{LACKING[kind][0]}"' in complaint
-    assert left_over(server) == []
+def test_helm_warns_of_the_field(server: ApiServer, backend: str, kind: str) -> None:
+    """Helm has the API server drop what it does not know; a look at the CRD is not the chart's to take."""
+    command = [tool("helm"), "--kubeconfig", server.kubeconfig(), "install", f"old-{backend}", CHART]
+    settings = [*VALUES, *SETTINGS, "--set", f"backend={backend}"]
+    result = subprocess.run([*map(str, command), *settings], capture_output=True, text=True, check=False)
+    print(result.stderr)
+    assert f'Warning: unknown field "spec.{LACKING[kind][0]}"' in result.stderr.replace("\\", "")
 
 
 def left_over(server: ApiServer) -> list[str]:
