@@ -24,6 +24,8 @@ _HEALS = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
+# What the server says of a field that its definition of a kind lacks; to server-side apply it says so with a 500.
+_UNKNOWN_FIELD = "field not declared in schema"
 INSTALL = {
     "kubeflow.org": "install training operator >= 1.9 (its CRDs and controller), or use backend: rayjob",
     "ray.io": "install KubeRay >= 1.6 (its CRDs and operator), or use backend: pytorchjob",
@@ -46,7 +48,7 @@ class Refusal:
 def may_heal(error: Exception) -> bool:
     """True for errors that a later try of the same call can get past (stamina's predicate)."""
     if isinstance(error, ApiException):
-        return error.status in _HEALS
+        return error.status in _HEALS and _UNKNOWN_FIELD not in words(error)
     return isinstance(error, HTTPError | TimeoutError) and not isinstance(error, SSLError)
 
 
@@ -105,8 +107,20 @@ def missing_kind(text: str, *, doing: str) -> UserError:
     )
 
 
+def outdated_kind(text: str, *, doing: str) -> UserError:
+    """UserError for a kind whose definition lacks a field that is given; `text` names both."""
+    fixes = [fix for group, fix in INSTALL.items() if group in text]
+    return UserError(
+        f"{doing}: {text}",
+        expected="a CustomResourceDefinition that has the field",
+        fix=fixes[0] if fixes else "install a newer version of what serves the kind",
+    )
+
+
 def _explain_refusal(found: Refusal, doing: str, server: str) -> UserError:
     said = f"{doing}: {found.message or f'{found.code} {found.reason}'}"
+    if _UNKNOWN_FIELD in found.message:
+        return outdated_kind(found.message, doing=doing)
     match found.code:
         case HTTPStatus.UNAUTHORIZED:
             return UserError(

@@ -12,6 +12,9 @@ from trainer.errors import UserError
 from trainer.jobs.api_errors import explain, may_heal, words
 
 
+OLD_KIND = "typed patch object (x; kubeflow.org/v1, Kind=PyTorchJob): .spec.a: field not declared in schema"
+
+
 def refused(code: int, message: str, *, name: str | None = None, reason: str = "") -> ApiException:
     """As the client raises it for a Status object."""
     error = ApiException(status=code, reason=reason)
@@ -36,6 +39,7 @@ def explained(error: Exception) -> str:
         (refused(409, "conflict with kubectl", name="x"), "kubectl scale"),
         (refused(422, "ValidatingAdmissionPolicy denied: suspend instead", name="x"), "suspend instead"),
         (refused(503, "the server is busy"), "try again"),
+        (refused(500, OLD_KIND), "training operator >= 1.9"),
         (ApiException(status=404, reason="Not Found"), "CustomResourceDefinition"),
         (MaxRetryError(None, "/", NewConnectionError(None, "connection refused")), "does not answer"),
         (SSLError("certificate verify failed"), "fresh kubeconfig"),
@@ -56,6 +60,7 @@ def test_what_is_no_fault_of_the_users_stays_as_it_is() -> None:
     [
         (refused(429, "slow down"), True),
         (refused(503, "busy"), True),
+        (refused(500, OLD_KIND), False),
         (refused(403, "no"), False),
         (refused(404, "no"), False),
         (refused(409, "no"), False),
