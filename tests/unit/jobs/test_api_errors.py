@@ -11,7 +11,6 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError,
 from trainer.errors import UserError
 from trainer.jobs.api_errors import explain, may_heal, words
 
-
 OLD_KIND = "typed patch object (x; kubeflow.org/v1, Kind=PyTorchJob): .spec.a: field not declared in schema"
 
 
