@@ -123,6 +123,7 @@ class Run:
             return status.get("world_size") == size and status.get("phase") == "training"
 
         self.namespace.wait(f"world of {size}", seconds, trains)
+        self._settle()
 
     def wait_for_attempt(self, attempt: int, size: int | None = None, seconds: float = WAIT_SECONDS) -> None:
         """Wait until an attempt or a later one trains, with so many ranks."""
@@ -133,6 +134,7 @@ class Run:
             return reached and size in (None, status.get("world_size"))
 
         self.namespace.wait(f"attempt {attempt}", seconds, trains)
+        self._settle()
 
     def wait_for_no_workers(self, seconds: float = WAIT_SECONDS) -> None:
         """Wait until no worker pod is there."""
@@ -145,6 +147,10 @@ class Run:
             return next((end for end in ("Succeeded", "Failed") if end in self.conditions()), None)
 
         return self.namespace.wait(f"end of {self.name}", seconds, ended)
+
+    def _settle(self) -> None:
+        """Wait until every rank has taken a step: one that is told to stop in its first ends without a save."""
+        self.wait_for_step(self.told("step") + 2)
 
     def _set_suspend(self, *, value: bool) -> None:
         patch = json.dumps({"spec": {"runPolicy": {"suspend": value}}})

@@ -19,7 +19,7 @@ from tests.cluster.runs import HOST, LONG, Run, assert_nothing_lost
 # Stands in for GPUs: nodes have no other scarce thing of a known number.
 SLOT = "gptrun.test/slot"
 SLOTS = 2
-MORE_STEPS = 20
+MORE_STEPS = 5
 COMMAND_SECONDS = 300
 
 

@@ -11,7 +11,7 @@ from tests.cluster.machines import Machine
 from tests.cluster.runs import HOST, LABEL, LONG, SAVED, Run
 from tests.cluster.store import pauses, resumed
 
-MORE_STEPS = 20
+MORE_STEPS = 5
 # One worker to a node.
 APART = {
     "podAntiAffinity": {

@@ -6,7 +6,7 @@ from tests.cluster.conftest import MakeRun
 from tests.cluster.runs import LONG, Run, assert_nothing_lost
 from tests.integration.training import RUN
 
-MORE_STEPS = 20
+MORE_STEPS = 5
 OLD_RATE, NEW_RATE = RUN["optimizer"]["lr"], 1e-3
 
 
