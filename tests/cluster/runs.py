@@ -164,9 +164,9 @@ def settings(dataset: str, changes: Object) -> Object:
 
 
 def install(
-    namespace: Namespace, store: Store, image: str, run: Object, workers: tuple[int, int, int], **values: Any
+    namespace: Namespace, store: Store, image: str, run: Object, workers: tuple[int, int, int], /, **values: Any
 ) -> Run:
-    """`helm install` of a run: replicas, fewest and most workers; more values of the chart by keyword."""
+    """`helm install` of a run; workers: replicas, fewest, most. Values of the chart by keyword replace ours."""
     replicas, smallest, largest = workers
     repository, _, tag = image.rpartition(":")
     content = {
