@@ -26,8 +26,11 @@ from trainer.elastic.rounds import (
 
 
 def first_comes(seen: Seen, rules: Rules) -> Seen:
-    """A launcher comes where none is: its rules hold, and a run that was over begins its next life."""
-    if seen.verdict is not None:
+    """A launcher comes where none is: its rules hold, and a run that was over begins its next life.
+
+    Not a run that was taken over: an orchestrator that starts its launchers again would have it taken back, and again.
+    """
+    if seen.verdict is not None and seen.verdict.reason is not Reason.FENCED:
         seen = replace(seen, verdict=None, round=None)
     return replace(seen, rules=rules)
 

@@ -243,3 +243,15 @@ def test_a_new_coordinator_hears_of_ends_before_it_takes_the_round_over() -> Non
     assert picture.round.ends["a"].end is End.PREEMPTED
     assert picture.members["a"].claim is None
     assert isinstance(decide(picture, NOW), Stop)
+
+
+def test_a_run_that_is_over_begins_its_next_life_unless_another_owns_it() -> None:
+    finished = seen(current=running("a"), verdict=Finish(0, None, "training is complete"))
+    again = roster.first_comes(finished, RULES)
+    assert (again.verdict, again.round) == (None, None)
+
+    # Launchers that are started again must not take the run back from who took it over.
+    taken = Finish(1, Reason.FENCED, "belongs to attempt a0002")
+    again = roster.first_comes(seen(current=running("a"), verdict=taken), RULES)
+    again = roster.hello(again, ready("b"))
+    assert decide(again, NOW) == taken
