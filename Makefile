@@ -7,7 +7,7 @@ NPROC ?= 2
 HELM = $$($(PYTHON) -m tests.cluster.tools helm)
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-slow test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
+.PHONY: help run test test-slow test-ray test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -28,10 +28,13 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 
 test: $(STAMP)  ## Unit, integration and chart tests (under ten minutes on two cores)
 	@$(BIN)/python -m tests.cluster.tools helm actionlint || echo 'tests that need these will be skipped'
-	$(BIN)/python -m pytest -m 'not gpu and not cluster and not slow' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not gpu and not cluster and not ray and not slow' --numprocesses 2 --dist loadfile
 
-test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, every documented command, Ray
+test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, every documented command
 	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+
+test-ray: $(STAMP)  ## Runs on Ray clusters of this machine, one after another
+	$(BIN)/python -m pytest -m ray tests/integration/ray
 
 test-gpu: $(STAMP)  ## Tests that need a GPU
 	$(BIN)/python -m pytest -m gpu tests/gpu

@@ -23,6 +23,7 @@ from tests.cluster.store import S3, Store
 from tests.cluster.tools import ToolMissing
 from tests.integration.training import prepare
 
+HERE = Path(__file__).parent
 KUBECONFIG = "GPTRUN_TEST_KUBECONFIG"
 # A cold bring-up compiles a control plane.
 BRINGUP_SECONDS = 40 * 60
@@ -33,7 +34,7 @@ MakeRun = Callable[..., runs.Run]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever uses the cluster is marked so; its first test may have to wait for the bring-up."""
     for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
+        if HERE in item.path.parents and "cluster" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(BRINGUP_SECONDS))
 

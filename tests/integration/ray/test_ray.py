@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.integration.ray.conftest import Cluster, MakeRun
+
+pytestmark = pytest.mark.ray
 
 # Steps of some tens of milliseconds, and a commit after every tenth.
 LONG = {"steps": 100_000, "optimizer": {"lr": 3e-4}, "checkpoint": {"every_steps": 10, "keep": {"rolling": 1000}}}

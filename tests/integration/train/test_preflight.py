@@ -32,7 +32,7 @@ def test_what_does_not_fit_is_named(make_training: MakeTraining, warm: Warm) -> 
     sets = ["--set", "model.layers=3"]
     warm.command(training, "preflight", "run.yaml", *sets).refused("holds a model with configuration")
     sets = ["--set", "seed=9"]
-    warm.command(training, "preflight", "run.yaml", *sets).refused("cannot go on with seed: 0 -> 9")
+    warm.command(training, "preflight", "run.yaml", *sets).refused("cannot go on with seed: 1 -> 9")
     # A file where the store's folder should be.
     sets = ["--set", "checkpoint.store=run.yaml"]
     warm.command(training, "preflight", "run.yaml", *sets).refused("run.yaml")
