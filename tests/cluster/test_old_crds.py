@@ -27,6 +27,8 @@ VALUES = ["--values", str(CHART / "values-cpu.yaml")]
 SETTINGS = ["--set", "store.url=s3://bucket/runs", "--set", "jobs.preflight.enabled=false"]
 SETTINGS += ["--set", "jobs.prepare.enabled=false", "--set", "run.data.train=s3://bucket/data"]
 SERVED_SECONDS = 30
+# Its programs may have to be compiled first.
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(40 * 60)]
 # Kind -> the field of `spec` that versions before the one we need lack, and what is to be installed.
 LACKING = {
     "PyTorchJob": ("elasticPolicy", "training operator >= 1.9"),
