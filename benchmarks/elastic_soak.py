@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.common import hardware
-from benchmarks.recovery import wait_for_world
+from benchmarks.recovery import wait_for_steps, wait_for_world
 from benchmarks.whole_run import prepare_text
 from tests.integration.clocks import skewed
 from tests.integration.nodes import Nodes
@@ -44,7 +44,6 @@ RUN: dict[str, Any] = {
     "elastic": {"budget": {"failures": 100}},
     "log": {"every_steps": 1},
 }
-WAIT_SECONDS = 300.0
 CLOCKS_SECONDS = (-5, 0, 5)
 EVENTS = ("terminate", "power off", "kill a worker", "freeze", "replace the coordinator")
 
@@ -183,19 +182,8 @@ class Trouble:
         self._training_goes_on(attempt + 1)
 
     def _training_goes_on(self, attempt: int, *, steps: int = 1) -> None:
-        """Wait until the newest attempt, from the given one on, has taken some steps.
-
-        Or for the run's last step: it may be over before a machine is warm.
-        """
-        deadline = time.monotonic() + WAIT_SECONDS
-        while STEPS not in self._training.steps():
-            newest = len(self._training.claims())
-            if newest >= attempt and len(self._training.steps(f"a{newest:04d}")) >= steps:
-                return
-            if time.monotonic() > deadline:
-                texts = "\n".join(machine.text[-1000:] for machine in self._machines)
-                raise RuntimeError(f"no step of attempt {attempt} within {WAIT_SECONDS:g} s:\n{texts}")
-            time.sleep(0.05)
+        """Wait for some steps from this attempt on; the run may be over before a machine is warm."""
+        wait_for_steps(self._training, steps, attempt=attempt, last_step=STEPS)
 
     def _note_processes(self) -> None:
         for machine in self._machines:

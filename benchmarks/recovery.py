@@ -174,10 +174,10 @@ def wait_for_world(training: Training, machines: int) -> None:
         time.sleep(0.05)
 
 
-def wait_for_steps(training: Training, steps: int, *, attempt: int | None = None) -> None:
-    """Wait until the newest attempt, or any from the given one on, has logged so many steps."""
+def wait_for_steps(training: Training, steps: int, *, attempt: int | None = None, last_step: int | None = None) -> None:
+    """Wait until the newest attempt, or any from the given one on, has logged so many steps, or the run its last."""
     deadline = time.monotonic() + 300
-    while True:
+    while last_step is None or last_step not in training.steps():
         newest = len(training.claims())
         if newest >= (attempt or 1) and len(training.steps(f"a{newest:04d}")) >= steps:
             return

@@ -7,16 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.charts.rendering import Chart
-from tests.cluster.tools import ToolMissing, tool
+from tests.integration.servers import go_tool
 
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
     """The helm binary; where it cannot be built, the test says why and is skipped."""
-    try:
-        return tool("helm")
-    except ToolMissing as missing:
-        pytest.skip(f"charts need helm: {missing}")
+    return go_tool("helm")
 
 
 @pytest.fixture

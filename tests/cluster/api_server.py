@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.certificates import Authority
+from tests.cluster.control_plane import etcd_flags
 from tests.cluster.tools import SOURCES, module_folder, tool
 from tests.integration.servers import free_port, running
 
@@ -61,17 +62,7 @@ class ApiServer:
 def etcd(folder: Path) -> Iterator[str]:
     """etcd on free ports; its URL."""
     clients, peers = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
-    command = [
-        str(tool("etcd")),
-        f"--data-dir={folder}/etcd",
-        "--unsafe-no-fsync",
-        f"--listen-client-urls={clients}",
-        f"--advertise-client-urls={clients}",
-        f"--listen-peer-urls={peers}",
-        f"--initial-advertise-peer-urls={peers}",
-        f"--initial-cluster=default={peers}",
-        "--log-level=warn",
-    ]
+    command = [str(tool("etcd")), *etcd_flags(folder / "etcd", clients=clients, peers=peers)]
     with running(command, int(clients.rpartition(":")[2]), folder / "etcd.log"):
         yield clients
 

@@ -7,6 +7,7 @@ S3 server or DNS away with.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.cluster import layout
 from tests.cluster.certificates import Authority
@@ -76,11 +77,14 @@ Command = tuple[list[str], dict[str, str]]
 
 
 def etcd() -> Command:
-    """Its data need not survive a power cut, so it does not wait for the disk."""
-    peers = "http://127.0.0.1:2380"
-    clients = "http://127.0.0.1:2379"
+    """Where the API server looks for it."""
+    return etcd_flags(layout.STATE / "etcd", clients="http://127.0.0.1:2379", peers="http://127.0.0.1:2380"), {}
+
+
+def etcd_flags(data: Path, *, clients: str, peers: str) -> list[str]:
+    """One member alone. Its data need not survive a power cut, so it does not wait for the disk."""
     return [
-        f"--data-dir={layout.STATE}/etcd",
+        f"--data-dir={data}",
         "--unsafe-no-fsync",
         f"--listen-client-urls={clients}",
         f"--advertise-client-urls={clients}",
@@ -88,7 +92,7 @@ def etcd() -> Command:
         f"--initial-advertise-peer-urls={peers}",
         f"--initial-cluster=default={peers}",
         "--log-level=warn",
-    ], {}
+    ]
 
 
 def apiserver() -> Command:

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # Several sets of pins, because requirements clash (see the go.mod files); tests/tools has the servers of stores.
-KUBERNETES = Path(__file__).parent / "tools" / "kubernetes"
-ADDONS = Path(__file__).parent / "tools" / "addons"
-KUBERAY = Path(__file__).parent / "tools" / "kuberay"
+KUBERNETES = Path(__file__).parent / "pins" / "kubernetes"
+ADDONS = Path(__file__).parent / "pins" / "addons"
+KUBERAY = Path(__file__).parent / "pins" / "kuberay"
 SERVERS = Path(__file__).parents[1] / "tools"
 # Without it the control plane calls itself v0.0.0, and clients that compare versions refuse it.
 KUBERNETES_VERSION = "v1.34.4"
@@ -56,11 +56,11 @@ SOURCES = {
     "pause": Source(ADDONS, "./pause"),
     "coredns": Source(ADDONS, "github.com/coredns/coredns"),
     "versitygw": Source(SERVERS, "github.com/versity/versitygw/cmd/versitygw"),
+    "fake-gcs-server": Source(SERVERS, "github.com/fsouza/fake-gcs-server"),
     "training-operator": Source(ADDONS, "github.com/kubeflow/training-operator/cmd/training-operator.v1"),
     "ray-operator": Source(KUBERAY, "github.com/ray-project/kuberay/ray-operator"),
     "helm": Source(ADDONS, "helm.sh/helm/v3/cmd/helm"),
     "kwok": Source(ADDONS, "sigs.k8s.io/kwok/cmd/kwok"),
-    "kubeconform": Source(ADDONS, "github.com/yannh/kubeconform/cmd/kubeconform"),
     "actionlint": Source(ADDONS, "github.com/rhysd/actionlint/cmd/actionlint"),
 }
 

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from tests.integration.servers import TOOLS, built, cache_folder, lock
+from tests.cluster.tools import locked
+from tests.integration.servers import TOOLS, built, cache_folder
 
 
 def skewed(seconds: int) -> dict[str, str]:
@@ -15,7 +16,7 @@ def skewed(seconds: int) -> dict[str, str]:
         pytest.skip("a wrong clock: no C compiler")
     folder = cache_folder("clock_skew.c")
     library = folder / "clock_skew.so"
-    with lock(folder):
+    with locked(folder / "lock"):
         if not library.exists():
             command = ["cc", "-shared", "-fPIC", "-O2", "-o", str(library), "clock_skew.c", "-ldl"]
             built(command, "a wrong clock", cwd=TOOLS)

@@ -1,13 +1,12 @@
 """Real protocol servers for tests: S3 (versitygw, else moto), GCS (fake-gcs-server) and Azure (azurite).
 
-Each is built or installed once into a cache keyed by the pins in tests/tools, started on a free port of the loopback
+Each is built or installed once into a cache keyed by its pins, started on a free port of the loopback
 interface, and ended with the `with` block. One that cannot be had skips the test and says why.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
@@ -21,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.cluster.tools import ToolMissing, cache_root, locked, tool
 
 TOOLS = Path(__file__).parent.parent / "tools"
 BUCKET = "bucket"
@@ -105,15 +106,11 @@ def make_bucket(scheme: str, environment: dict[str, str]) -> None:
 
 
 def go_tool(name: str) -> Path:
-    """A tool of tests/tools/go.mod, built once. Skips the test where it cannot be built."""
-    if shutil.which("go") is None:
-        pytest.skip(f"{name}: no Go toolchain")
-    folder = cache_folder("go.mod", "go.sum")
-    with lock(folder):
-        if not (folder / name).exists():
-            command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", f"{folder}/", "tool"]
-            built(command, name, cwd=TOOLS, environment={"CGO_ENABLED": "0"})
-    return folder / name
+    """A program of `tests.cluster.tools`, built once. Skips the test where it cannot be built."""
+    try:
+        return tool(name)
+    except ToolMissing as missing:
+        pytest.skip(str(missing))
 
 
 def npm_tool() -> Path:
@@ -121,7 +118,7 @@ def npm_tool() -> Path:
     if shutil.which("npm") is None:
         pytest.skip("azurite: no npm")
     folder = cache_folder("package.json")
-    with lock(folder):
+    with locked(folder / "lock"):
         if not (folder / "complete").exists():
             shutil.copy(TOOLS / "package.json", folder)
             command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
@@ -142,18 +139,9 @@ def built(command: list[str], name: str, *, cwd: Path, environment: dict[str, st
 def cache_folder(*pins: str) -> Path:
     """Where tools of these pins are kept between runs."""
     digest = hashlib.sha256(b"".join((TOOLS / pin).read_bytes() for pin in pins)).hexdigest()[:16]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = root / "gpt-run" / "tools" / digest
+    folder = cache_root() / "tools" / digest
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Two test processes build a tool once."""
-    with (folder / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 // What runs beside the control plane, and what charts and workflows are checked with: clients of Kubernetes that are
 // newer than the control plane (helm alone wants k8s.io/* of 1.36), so they cannot share its go.mod and its replaces.
-module gptrun.io/tests/cluster/tools/addons
+module gptrun.io/tests/cluster/pins/addons
 
 go 1.26.0
 
@@ -8,7 +8,6 @@ tool (
 	github.com/coredns/coredns
 	github.com/kubeflow/training-operator/cmd/training-operator.v1
 	github.com/rhysd/actionlint/cmd/actionlint
-	github.com/yannh/kubeconform/cmd/kubeconform
 	helm.sh/helm/v3/cmd/helm
 	sigs.k8s.io/kwok/cmd/kwok
 )
@@ -149,7 +148,6 @@ require (
 	github.com/hashicorp/errwrap v1.1.0 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
 	github.com/hashicorp/go-multierror v1.1.1 // indirect
-	github.com/hashicorp/go-retryablehttp v0.7.8 // indirect
 	github.com/hashicorp/go-rootcerts v1.0.2 // indirect
 	github.com/hashicorp/go-version v1.9.0 // indirect
 	github.com/hashicorp/golang-lru/v2 v2.0.7 // indirect
@@ -244,7 +242,6 @@ require (
 	github.com/wzshiming/winseq v0.0.0-20200720163736-7fa652d2b50e // indirect
 	github.com/x448/float16 v0.8.4 // indirect
 	github.com/xlab/treeprint v1.2.0 // indirect
-	github.com/yannh/kubeconform v0.7.0 // indirect
 	github.com/yusufpapurcu/wmi v1.2.4 // indirect
 	github.com/zeebo/assert v1.3.0 // indirect
 	github.com/zeebo/blake3 v0.2.4 // indirect

@@ -1,6 +1,6 @@
 // KubeRay's operator, with the versions that its own release was built with: it does not compile with the
 // controller-runtime of the training operator.
-module gptrun.io/tests/cluster/tools/kuberay
+module gptrun.io/tests/cluster/pins/kuberay
 
 go 1.25.0
 

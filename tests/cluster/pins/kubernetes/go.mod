@@ -1,6 +1,6 @@
 // The control plane and the kubelet, with the versions of everything that their own release was built with. Its parts
 // (k8s.io/api and 30 more) are required as v0.0.0 and found by path inside its own tree, so they are replaced here.
-module gptrun.io/tests/cluster/tools/kubernetes
+module gptrun.io/tests/cluster/pins/kubernetes
 
 go 1.24.0
 
