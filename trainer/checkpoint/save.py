@@ -109,7 +109,7 @@ class _Job:
 
 
 class Saver:
-    """One rank's end of the run's saves. All calls but `poll` are collective."""
+    """One rank's end of the run's saves. All calls but `poll` and `busy` are collective."""
 
     def __init__(
         self,
@@ -158,6 +158,11 @@ class Saver:
             job.error = error
         job.stall_seconds = time.monotonic() - job.started
         self._pending = self._pool.submit(self._run_job, job, taken)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a save is in flight on this rank: another would wait for it."""
+        return self._pending is not None and not self._pending.done()
 
     def poll(self) -> list[SaveResult]:
         """Results that came in since the last call; never waits."""

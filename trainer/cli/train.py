@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Set by the training operator in its pods.
 COORDINATOR_VARIABLE = "PET_RDZV_ENDPOINT"
+# torch makes this folder when it is imported, and cannot be imported where that fails.
+COMPILE_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 RunFile = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the name of a preset.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be given several times.")
@@ -69,6 +72,7 @@ def train(
             expected="at least one sequence of the global batch for each rank",
             fix="start fewer workers, or raise batch.sequences",
         )
+    _check_compile_cache()
     job = _job(config, (run, tuple(overrides or ())), slots, min_nodes, max_nodes)
     with _meeting_place(coordinator, max_nodes, config.name) as address:
         launcher = Launcher(job, coordinator=address, preload="trainer.train.warm", signals=signals)
@@ -152,6 +156,20 @@ def parse_address(text: str) -> tuple[str, int]:
             fix="write for example --coordinator gpt-run-coordinator:29400",
         )
     return host.strip("[]"), int(port)
+
+
+def _check_compile_cache() -> None:
+    """UserError for a folder of compiled kernels that cannot be made."""
+    folder = os.environ.get(COMPILE_CACHE_VARIABLE)
+    try:
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{COMPILE_CACHE_VARIABLE}={folder}: {error.strerror}",
+            expected="a folder that this user may make and write",
+            fix=f"name another, or unset {COMPILE_CACHE_VARIABLE}",
+        ) from error
 
 
 def _job(config: RunConfig, arguments: tuple[str, tuple[str, ...]], slots: int, smallest: int, largest: int) -> Job:

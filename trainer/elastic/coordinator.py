@@ -70,6 +70,7 @@ class Coordinator:
         self._silent_seconds = silent_seconds
         self._run = run
         self._name = run or ""
+        self._hold_seconds = hold_seconds
         self._seen = Seen(hold_until=time.monotonic() + hold_seconds)
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
@@ -186,6 +187,7 @@ class Coordinator:
         claim = None
         if hello.claim is not None:
             claim = Round(hello.claim.id, hello.claim.number, hello.claim.seats, first_step=hello.claim.took_step)
+            self._seen = roster.round_reported(self._seen, until=now + self._hold_seconds)
         member = Member(hello.id, hello.host, hello.slots, since=now, seen_at=now, step=hello.step, claim=claim)
         self._seen = roster.hello(self._seen, member)
         logger.info("%s of %s is here with %d workers", hello.id, hello.host, hello.slots)

@@ -35,6 +35,13 @@ def first_comes(seen: Seen, rules: Rules) -> Seen:
     return replace(seen, rules=rules)
 
 
+def round_reported(seen: Seen, *, until: float) -> Seen:
+    """A launcher comes whose workers run: from the first of them on, a new coordinator waits for the others."""
+    if seen.round is not None or any(member.claim is not None for member in seen.members.values()):
+        return seen
+    return replace(seen, hold_until=max(seen.hold_until, until))
+
+
 def hello(seen: Seen, member: Member) -> Seen:
     """A launcher comes, or comes back after its connection broke; its claim is the round its workers are in."""
     known = seen.members.get(member.id)

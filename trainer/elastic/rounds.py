@@ -124,7 +124,8 @@ class Seen:
     """Everything the coordinator knows."""
 
     hold_until: float
-    """One that has just started may be the second coordinator of a run that trains: it forms no round before."""
+    """One that has just started may be the second coordinator of a run that trains: it forms no round before, and does
+    not take one over that lacks members."""
     rules: Rules = Rules()
     members: Mapping[str, Member] = field(default_factory=dict)
     round: Round | None = None

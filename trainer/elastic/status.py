@@ -55,6 +55,10 @@ class RunStatus:
         self._members = Gauge(
             "gptrun_coordinator_members", "Launchers that are here", ["run"], registry=self._registry
         )  # fmt: skip
+        self._failed_saves = Counter(
+            "trainer_checkpoint_failures", "Saves that failed; training went on", ["run"], registry=self._registry
+        )
+        self._failed_saves_told = 0
 
     def report(self, fields: dict[str, Any]) -> None:
         """What rank 0 says of its training."""
@@ -62,6 +66,10 @@ class RunStatus:
             self._reported.update({key: fields[key] for key in _REPORTED if key in fields})
             if fields.get("phase") in _WORKER_PHASES:
                 self._worker_phase = fields["phase"]
+            if isinstance(failed := fields.get("failed_saves"), int):
+                # Rank 0 tells how many its attempt has had, so that one lost message does not matter.
+                self._failed_saves.labels(run=self._fields["run"]).inc(max(failed - self._failed_saves_told, 0))
+                self._failed_saves_told = failed
 
     def error(self, exit_code: int, reason: str | None, message: str) -> None:
         """The newest failure; stays until there is another."""
@@ -75,6 +83,7 @@ class RunStatus:
                 self._restarts[reason] = self._restarts.get(reason, 0) + 1
             self._rounds.labels(run=run, reason=reason or "").inc()
             self._worker_phase = "starting"
+            self._failed_saves_told = 0
 
     def look_at(self, run: str, seen: Seen, decision: Decision, now: float) -> None:
         """Take over what the coordinator sees."""
@@ -104,6 +113,7 @@ class RunStatus:
                 "members": members,
             }
             self._members.labels(run=run).set(len(members))
+            self._failed_saves.labels(run=run)  # from 0, or the first failure would be no increase
 
     def document(self) -> dict[str, Any]:
         """The JSON of /status."""

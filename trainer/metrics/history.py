@@ -2,7 +2,7 @@
 
 Written by rank 0 of the train loop. A local store gets each line at once. Object stores cannot append, so lines are
 gathered and uploaded as numbered write-once files, every minute and at each commit, by a thread: a slow or failing
-store never holds up or ends training.
+store never holds up or ends training. What could not be uploaded is tried again with what comes after it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from trainer.checkpoint.store import Store
+from trainer.storage_errors import one_line
 
 _FLUSH_SECONDS = 60.0
 _log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class History:
         self._lines: list[str] = []
         self._segment = 0
         self._last_flush_seconds: float | None = None
+        self._unsent: dict[str, bytes] = {}
+        """Path -> lines that are not in the store yet; the uploading thread's own."""
         self._uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
 
     def write(self, record: dict[str, Any], now_seconds: float) -> None:
@@ -50,18 +53,30 @@ class History:
         """Upload what was gathered, in the background."""
         self._last_flush_seconds = now_seconds
         if self._lines:
-            data = "".join(self._lines).encode()
-            self._lines = []
-            self._uploads.submit(self._upload, f"{self._base}-{self._segment:03d}.jsonl", data)
-            self._segment += 1
+            self._uploads.submit(self._upload, self._take())
 
-    def close(self, now_seconds: float) -> None:
+    def close(self) -> None:
         """Upload the rest and wait for it."""
-        self.flush(now_seconds)
+        self._uploads.submit(self._upload, self._take())
         self._uploads.shutdown(wait=True)
 
-    def _upload(self, path: str, data: bytes) -> None:
-        try:
-            self._run.write_once(path, data)
-        except Exception as error:
-            _log.warning("%s: %d bytes of history not uploaded (%s)", path, len(data), error)
+    def _take(self) -> dict[str, bytes]:
+        """The gathered lines under the name of their file."""
+        if not self._lines:
+            return {}
+        taken = {f"{self._base}-{self._segment:03d}.jsonl": "".join(self._lines).encode()}
+        self._lines = []
+        self._segment += 1
+        return taken
+
+    def _upload(self, taken: dict[str, bytes]) -> None:
+        self._unsent.update(taken)
+        for path, lines in list(self._unsent.items()):
+            try:
+                self._run.write_once(path, lines)
+            except Exception as error:
+                # Those after it would meet the same store, and wait too.
+                waiting = sum(map(len, self._unsent.values()))
+                _log.warning("%s: not uploaded, %d bytes of history wait (%s)", path, waiting, one_line(error))
+                return
+            del self._unsent[path]

@@ -26,6 +26,7 @@ from trainer.metrics.console import RunConsole
 from trainer.metrics.hardware import memory_bytes
 from trainer.metrics.history import History
 from trainer.metrics.throughput import ThroughputMeter
+from trainer.train.save_clock import SaveClock
 from trainer.train.schedule import lr_factor
 from trainer.train.state import Progress, data_order, random_state, tensors_of
 from trainer.train.step import Flags, StepContext, StepResult, train_step
@@ -63,6 +64,7 @@ class Run:
     validation: list[TokenSplit]
     progress: Progress
     saver: Saver
+    save_clock: SaveClock
     signals: StopFlag
     pulse: Pulse
     console: RunConsole
@@ -72,6 +74,8 @@ class Run:
     """The newest committed checkpoint: the one this attempt began from, then its own."""
     save_error: str | None = None
     """Why the newest save failed; None if it was committed."""
+    failed_saves: int = 0
+    """In this attempt."""
     fenced: Fenced | None = None
     """Set once a save met a newer attempt."""
 
@@ -92,14 +96,14 @@ def train(run: Run) -> Outcome:
     """
     progress, config = run.progress, run.config
     run.meter.start(time.monotonic())
-    last_save = _SaveClock(config.checkpoint.every_seconds)
+    run.save_clock.began(time.monotonic())
     nonfinite_in_a_row = 0
     reason = "early_stopping" if _out_of_patience(run) else "finished"
     while progress.step < run.total_steps and reason == "finished":
         started = time.monotonic()
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
-        result = train_step(run.step, batch.tokens, lambda: _own_flags(run, last_save))
+        result = train_step(run.step, batch.tokens, lambda: _own_flags(run))
         _advance(run, batch, result, time.monotonic() - started)
         # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
         run.signals.arm()
@@ -123,7 +127,7 @@ def train(run: Run) -> Outcome:
         due = (result.flags.save or _save_due(run)) and not suspect
         if due or last or reason != "finished":
             run.saver.save(_snapshot(run, evaluation))
-            last_save.reset(time.monotonic())
+            run.save_clock.began(time.monotonic())
     run.pulse.tell(phase="saving")
     _collect(run, wait=True)
     if run.fenced is not None:
@@ -141,21 +145,7 @@ def close_run(run: Run) -> None:
     run.loader.close()
     run.console.close()
     if run.history is not None:
-        run.history.close(time.monotonic())
-
-
-class _SaveClock:
-    """Time since the last save, looked at on rank 0 only: clocks of other ranks differ."""
-
-    def __init__(self, every_seconds: float) -> None:
-        self._every_seconds = every_seconds
-        self._last_seconds = time.monotonic()
-
-    def due(self, now_seconds: float) -> bool:
-        return self._every_seconds > 0 and now_seconds - self._last_seconds >= self._every_seconds
-
-    def reset(self, now_seconds: float) -> None:
-        self._last_seconds = now_seconds
+        run.history.close()
 
 
 def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None:
@@ -279,11 +269,12 @@ def _save_due(run: Run) -> bool:
     return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
 
 
-def _own_flags(run: Run, last_save: _SaveClock) -> Flags:
+def _own_flags(run: Run) -> Flags:
     """What this rank has to tell the others."""
     return Flags(
         stop=run.signals.requested,
-        save=run.rank == 0 and last_save.due(time.monotonic()),
+        # A slow store must not hold up training: the clock waits for the save in flight, so that no step has to.
+        save=run.rank == 0 and run.save_clock.due(time.monotonic()) and not run.saver.busy,
         fenced=run.fenced is not None,
     )
 
@@ -324,6 +315,9 @@ def _collect(run: Run, *, wait: bool = False) -> None:
         elif result.fenced is not None:
             run.fenced = result.fenced
         else:
+            run.failed_saves += 1
+            run.save_clock.failed(time.monotonic())
+            run.pulse.tell(failed_saves=run.failed_saves)
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
         if run.history is not None:
             run.history.flush(time.monotonic())

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ from trainer.settings import settings_sha256
 from trainer.train.initial_weights import load_initial_weights
 from trainer.train.loop import Identity, Run
 from trainer.train.optimizer import build_optimizers
+from trainer.train.save_clock import SaveClock
 from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
 from trainer.train.step import StepContext
 
@@ -117,6 +119,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
             local=config.checkpoint.local,
             keep=config.checkpoint.keep,
         ),
+        save_clock=SaveClock(config.checkpoint.every_seconds, time.monotonic()),
         signals=signals,
         pulse=pulse,
         console=console,

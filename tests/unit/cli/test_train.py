@@ -47,3 +47,9 @@ def test_the_operators_address_is_taken() -> None:
     env = {"PET_NNODES": "1:2", "PET_RDZV_ENDPOINT": "nonsense"}
     with pytest.raises(UserError, match="--coordinator nonsense"):
         CliRunner().invoke(app, ["train", "tiny-gpt2"], env=env, catch_exceptions=False)
+
+
+def test_a_folder_of_compiled_kernels_that_cannot_be_made() -> None:
+    env = {"TORCHINDUCTOR_CACHE_DIR": "/proc/nowhere/kernels"}
+    with pytest.raises(UserError, match="TORCHINDUCTOR_CACHE_DIR=/proc/nowhere/kernels"):
+        CliRunner().invoke(app, ["train", "tiny-gpt2"], env=env, catch_exceptions=False)

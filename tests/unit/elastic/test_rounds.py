@@ -245,6 +245,17 @@ def test_a_new_coordinator_hears_of_ends_before_it_takes_the_round_over() -> Non
     assert isinstance(decide(picture, NOW), Stop)
 
 
+def test_a_coordinator_that_was_hard_to_reach_still_waits_for_all_members_of_a_round() -> None:
+    claim = running("a", "b")
+    picture = roster.round_reported(seen(hold_until=NOW - 60), until=NOW + 5)
+    picture = roster.hello(picture, member("a", claim=claim))
+    assert decide(picture, NOW) == Wait("1 of 2 members of round 1 are back")
+    picture = roster.hello(roster.round_reported(picture, until=NOW + 9), member("a", claim=claim))
+    assert decide(picture, NOW + 5) == Adopt(claim)
+    picture = roster.hello(picture, member("b", claim=claim))
+    assert decide(picture, NOW) == Adopt(claim)
+
+
 def test_a_run_that_is_over_begins_its_next_life_unless_another_owns_it() -> None:
     finished = seen(current=running("a"), verdict=Finish(0, None, "training is complete"))
     again = roster.first_comes(finished, RULES)

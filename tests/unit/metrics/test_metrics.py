@@ -133,7 +133,7 @@ def test_history_of_a_local_store_grows_line_by_line(tmp_path: Path) -> None:
     file = tmp_path / "run/logs/a0001/training-000.jsonl"
     assert file.read_text() == '{"step": 1}\n'
     history.write({"step": 2}, now_seconds=1.0)
-    history.close(now_seconds=2.0)
+    history.close()
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2]
 
 
@@ -143,6 +143,25 @@ def test_history_of_an_object_store_is_uploaded_in_pieces() -> None:
     history.write({"step": 1}, now_seconds=0.0)
     history.flush(now_seconds=1.0)
     history.write({"step": 2}, now_seconds=2.0)
-    history.close(now_seconds=3.0)
+    history.close()
     assert store.list_names("logs/a0002") == ["training-000.jsonl", "training-001.jsonl"]
     assert json.loads(store.read_bytes("logs/a0002/training-001.jsonl")) == {"step": 2}
+
+
+def test_history_that_could_not_be_uploaded_comes_with_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_run("memory://outage", "run")
+    history = History(store, "a0001")
+    with monkeypatch.context() as outage:
+        outage.setattr(store, "write_once", fails)
+        for step in (1, 2):
+            history.write({"step": step}, now_seconds=step)
+            history.flush(now_seconds=step)
+        history._uploads.submit(int).result()  # after both have failed
+    assert store.list_names("logs/a0001") == []
+    history.close()
+    found = [store.read_bytes(f"logs/a0001/{name}") for name in store.list_names("logs/a0001")]
+    assert [json.loads(lines)["step"] for lines in found] == [1, 2]
+
+
+def fails(_path: str, _data: bytes) -> None:
+    raise ConnectionError("the store is away")
