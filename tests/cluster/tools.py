@@ -54,7 +54,7 @@ SOURCES = {
     "kubelet": Source(KUBERNETES, "k8s.io/kubernetes/cmd/kubelet", VERSION_FLAGS),
     "kube-proxy": Source(KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy", VERSION_FLAGS),
     "pause": Source(ADDONS, "./pause"),
-    "coredns": Source(ADDONS, "github.com/coredns/coredns"),
+    "coredns": Source(ADDONS, "./coredns"),
     "versitygw": Source(SERVERS, "github.com/versity/versitygw/cmd/versitygw"),
     "fake-gcs-server": Source(SERVERS, "github.com/fsouza/fake-gcs-server"),
     "training-operator": Source(ADDONS, "github.com/kubeflow/training-operator/cmd/training-operator.v1"),
