@@ -1,4 +1,4 @@
-"""What breaks by itself: the coordinator goes, a container is killed, a node loses its power. The run goes on."""
+"""What breaks by itself: the coordinator goes, a container is killed, a node loses its power or waits for the image."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from tests.cluster import bringup, layout, node
 from tests.cluster.client import Object
 from tests.cluster.conftest import MakeRun
 from tests.cluster.machines import Machine
-from tests.cluster.runs import HOST, LABEL, LONG, SAVED, Run
+from tests.cluster.runs import HOST, LABEL, LONG, SAVED, Run, assert_nothing_lost
 from tests.cluster.store import pauses, resumed
 
 MORE_STEPS = 5
+(OTHER_NODE,) = set(layout.NODES) - {layout.PLATFORM_NODE}
 # One worker to a node.
 APART = {
     "podAntiAffinity": {
@@ -71,17 +72,16 @@ def test_a_killed_container_costs_no_saved_step(make_run: MakeRun, machines: Map
 def test_the_rest_goes_on_without_a_lost_node_and_with_it_again(
     make_run: MakeRun, machines: Mapping[str, Machine]
 ) -> None:
-    lost = next(name for name in layout.NODES if name != layout.PLATFORM_NODE)
     coordinator = {"nodeSelector": {HOST: layout.PLATFORM_NODE}}
     run = make_run(run=SAVED, nodePool={"affinity": APART}, coordinator=coordinator)
     run.wait_for_world(2)
     saved = wait_for_save(run)
     run.wait_for_step(saved + MORE_STEPS)
-    (gone,) = (pod["metadata"] for pod in run.workers() if pod["spec"]["nodeName"] == lost)
+    (gone,) = (pod["metadata"] for pod in run.workers() if pod["spec"]["nodeName"] == OTHER_NODE)
 
     # Its log goes with the node: what it has printed until here is all that is known of its last steps.
     before = run.printed()
-    node.power_off(machines[lost])
+    node.power_off(machines[OTHER_NODE])
     run.wait_for_attempt(2, size=1)
     run.wait_for_step(run.told("step") + MORE_STEPS)
     records = {(record["attempt"], record["step"]): record for record in [*before, *run.printed()]}
@@ -94,10 +94,42 @@ def test_the_rest_goes_on_without_a_lost_node_and_with_it_again(
     run.namespace.wait(f"{gone['name']} to be given up", 180, given_up)
     assert run.status()["world_size"] == 1
 
-    bringup.power_on(lost)
+    bringup.power_on(OTHER_NODE)
     run.wait_for_world(2)
     assert gone["uid"] not in {uid for uid, _ in run.containers().values()}
     assert "Failed" not in run.conditions()
+
+
+def test_a_node_that_is_slow_to_pull_the_image_joins_when_it_has_it(
+    make_run: MakeRun, description: dict[str, str], machines: Mapping[str, Machine]
+) -> None:
+    fast, slow = machines[layout.PLATFORM_NODE], machines[OTHER_NODE]
+    image = description["image"]
+    # There is no registry: a pull is under way for as long as only one node knows the image by this name.
+    late = f"{image.rpartition(':')[0]}:late"
+    node.ctr(fast, "images", "tag", image, late)
+    try:
+        here = {HOST: fast.name}
+        run = make_run(
+            run=LONG,
+            image={"tag": "late"},
+            nodePool={"affinity": APART},
+            coordinator={"nodeSelector": here},
+            jobs={"nodeSelector": here},
+        )
+        run.wait_for_world(1)
+        run.wait_for_step(MORE_STEPS)
+        (running,) = run.running_workers()
+
+        node.ctr(slow, "images", "tag", image, late)
+        run.wait_for_world(2)
+        assert running in run.running_workers()
+        attempts = run.attempt()
+        run.remove()
+        assert_nothing_lost(run, attempts)
+    finally:
+        for machine in (fast, slow):
+            node.ctr(machine, "images", "delete", late)
 
 
 def first_rank(run: Run) -> Object:
