@@ -111,8 +111,10 @@ class Pod:
 
 def with_pods(state: JobState, pods: Sequence[Pod]) -> Phase:
     """The phase, seen with the pods: a job counts as suspended for its operator while workers still save."""
-    live = [pod for pod in pods if pod.component == WORKER and pod.phase not in ("Succeeded", "Failed")]
-    if live and state.phase in (Phase.SUSPENDED, Phase.QUEUED):
+    here = [
+        pod for pod in pods if pod.component == WORKER and (pod.leaving or pod.phase not in ("Succeeded", "Failed"))
+    ]
+    if here and state.phase in (Phase.SUSPENDED, Phase.QUEUED):
         return Phase.DRAINING
     return state.phase
 

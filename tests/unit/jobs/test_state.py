@@ -98,6 +98,7 @@ def test_a_suspended_run_drains_while_workers_save() -> None:
     assert with_pods(replace(suspended, phase=Phase.QUEUED), [POD]) is Phase.DRAINING
     # Its container has ended before, and runs again.
     assert with_pods(suspended, [replace(POD, end=ContainerEnd(1, ""))]) is Phase.DRAINING
+    assert with_pods(suspended, [replace(POD, phase="Failed", leaving=True)]) is Phase.DRAINING
     assert with_pods(suspended, [replace(POD, phase="Succeeded"), coordinator]) is Phase.SUSPENDED
     assert with_pods(suspended, [coordinator]) is Phase.SUSPENDED
     assert with_pods(RUN, [POD]) is Phase.RUNNING
