@@ -18,7 +18,7 @@ import pytest
 from tests.cluster import bringup, layout, runs
 from tests.cluster.addons import DESCRIPTION
 from tests.cluster.client import Cluster, Namespace, Object
-from tests.cluster.machines import Machine
+from tests.cluster.machines import Machine, wait_until
 from tests.cluster.store import S3, Store
 from tests.cluster.tools import ToolMissing
 from tests.integration.training import prepare
@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 KUBECONFIG = "GPTRUN_TEST_KUBECONFIG"
 # A cold bring-up compiles a control plane.
 BRINGUP_SECONDS = 40 * 60
+REMOVE_SECONDS = 60
 FAILED = pytest.StashKey[bool]()
 MakeRun = Callable[..., runs.Run]
 
@@ -93,6 +94,9 @@ def dataset(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Namespace]:
     """A namespace of the test's own, whose state is printed if the test fails."""
+    if "bucket" in request.fixturenames:
+        # First, and so removed last: its pods write there.
+        request.getfixturevalue("bucket")
     made = cluster.make_namespace(request.node.name.removeprefix("test_"))
     yield made
     if request.node.stash.get(FAILED, False):
@@ -118,7 +122,15 @@ def bucket(s3: S3) -> Iterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     s3.filesystem.mkdir(name)
     yield name
-    s3.filesystem.rm(name, recursive=True)
+
+    def removed() -> bool:
+        try:
+            s3.filesystem.rm(name, recursive=True)
+        except OSError:  # not empty: workers save when they are told to go
+            return False
+        return True
+
+    wait_until(removed, REMOVE_SECONDS, f"bucket {name} does not stay empty")
 
 
 @pytest.fixture
