@@ -11,16 +11,30 @@ from typing import Any
 from tests.cluster.addons import kubectl
 from tests.cluster.control_plane import CERTIFICATES
 from tests.cluster.machines import Machine
-from tests.cluster.tools import tool
+from tests.cluster.tools import ADDONS, module_folder, tool
 
 ANNOTATION = "kwok.x-k8s.io/node"
+# What its nodes and pods do, which it has to be told.
+STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-delete.yaml",
+)
 
 
 def add_nodes(control: Machine, nodes: list[dict[str, Any]]) -> None:
     """Add nodes that `gpu_node` describes, and what plays their kubelet."""
     if not control.processes(tool("kwok")):
-        arguments = [f"--kubeconfig={CERTIFICATES}/kwok.kubeconfig", "--manage-all-nodes=false"]
-        control.start("kwok", [tool("kwok"), *arguments, f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake"])
+        stages = module_folder(ADDONS, "sigs.k8s.io/kwok") / "kustomize" / "stage"
+        arguments = [
+            f"--kubeconfig={CERTIFICATES}/kwok.kubeconfig",
+            "--manage-all-nodes=false",
+            f"--manage-nodes-with-annotation-selector={ANNOTATION}=fake",
+            "--node-lease-duration-seconds=40",
+            *[f"--config={stages / stage}" for stage in STAGES],
+        ]
+        control.start("kwok", [tool("kwok"), *arguments])
     # Created, not applied: what a node says it has counts as status, which the server takes from `create` alone.
     kubectl("create", "--filename", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
 
