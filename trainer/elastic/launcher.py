@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -169,22 +169,29 @@ class Launcher:
         self._say(f"round {start.number}: {len(start.seats)} nodes, {start.world_size} workers", log_only=True)
         workers = Workers(self._forks, self._job.function, self._job.arguments, self._environments(start))
         progress_at, dumped_at = time.monotonic(), None
+        elsewhere: StopWorkers | None = None
         try:
             while (outcome := workers.poll()) is None:
                 for message in self._look(workers.sentinels()):
-                    self._obey(message, workers, start)
+                    if _tells_of_a_hang(message, start):
+                        elsewhere = message
+                    else:
+                        self._obey(message, workers, start)
                 if self._signals.requested:
                     self._leave(workers)
                 now = time.monotonic()
-                if self._hear(workers):
+                if self._hear(workers) and elsewhere is None:
                     progress_at, dumped_at = now, None
-                elif dumped_at is None and now - progress_at > self._job.hang_seconds:
+                elif dumped_at is None and (elsewhere is not None or now - progress_at > self._job.hang_seconds):
                     workers.dump_stacks()
                     dumped_at = now
                 elif dumped_at is not None and now - dumped_at > _DUMP_SECONDS:
                     self._keep_stacks(workers.stacks())
-                    workers.end_hung(f"no progress for {self._job.hang_seconds:g} s (elastic.hang_seconds)")
-                    progress_at, dumped_at = math.inf, None
+                    if elsewhere is not None:
+                        workers.end_now(elsewhere.reason, elsewhere.message)
+                    else:
+                        workers.end_hung(f"no progress for {self._job.hang_seconds:g} s (elastic.hang_seconds)")
+                    progress_at, dumped_at, elsewhere = math.inf, None, None
             self._hear(workers)
         finally:
             workers.close()
@@ -340,3 +347,8 @@ class Launcher:
         """For people; log_only: of interest where several machines take part."""
         if message and not (log_only and self._job.max_nodes == 1):
             print(message, file=sys.stderr, flush=True)
+
+
+def _tells_of_a_hang(message: messages.FromCoordinator, start: Start) -> TypeGuard[StopWorkers]:
+    """Whether workers elsewhere hang: what ours wait for says who keeps whom waiting, so their stacks are kept too."""
+    return isinstance(message, StopWorkers) and message.round == start.round and message.reason is Reason.HUNG

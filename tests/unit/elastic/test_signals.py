@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 PROGRAM = """
-import time
+import signal, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored, as nohup does
 from trainer.elastic.signals import StopSignals
 signals = StopSignals(quits={quits})
 if {armed}:
