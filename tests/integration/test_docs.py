@@ -43,7 +43,7 @@ def shell_commands() -> Iterator[str]:
 def make_commands(target: str) -> list[str]:
     """What `make TARGET` would run once the environment is installed."""
     printed = subprocess.run(
-        ["make", "-n", target],
+        ["make", "--no-print-directory", "-n", target],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from trainer.cli.fetch import fetch
 
 app = typer.Typer(name="data", help="Prepare data sets and look into them.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+app.command(epilog="Example: gpt-run data fetch https://dumps.example.org/text/ --output data/raw")(fetch)
 
 
 @app.command(epilog="Example: gpt-run data prepare python-library --output data/python-library")
@@ -22,6 +26,13 @@ def prepare(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a data set that was made from other inputs.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="local: the cores of this machine; ray: Ray Data, on the cluster that RAY_ADDRESS names."),
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of the engine `local`; default: one per core.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn text into shards of tokens; does nothing where the output is complete and the inputs are unchanged.
@@ -30,9 +41,11 @@ def prepare(
     """
     from trainer.data.prepare import load_pipeline
     from trainer.data.prepare import prepare as run
+    from trainer.data.prepare.engine import Processes, RayData
 
     loaded = load_pipeline(pipeline)
-    result = run(loaded, output or Path(loaded.output), replace=replace)
+    chosen = RayData() if engine == "ray" else Processes(workers)
+    result = run(loaded, output or Path(loaded.output), replace=replace, engine=chosen)
     splits = {name: split.tokens for name, split in result.info.splits.items()}
     if as_json:
         summary = {"folder": str(result.folder), "skipped": result.skipped, "fingerprint": result.info.fingerprint}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, job, preflight, ray, train
+from trainer.cli import checkpoints, config, data, export, generate, job, preflight, ray, tokenizer, train
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("generate")(generate.generate)
 app.command("status")(job.status)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
+app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(job.app, name="job")
 

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
 MARK_FILE = "prepare.json"
+# What cleaned text was made from.
+CLEANED_FILE = "cleaned.json"
 LOCK_FILE = ".prepare.lock"
 # The lock, and a mark that was being written when its process was killed.
 _OWN_PREFIX = ".prepare."
@@ -122,6 +124,31 @@ def claim(folder: Path, inputs_sha256: str, *, replace: bool) -> Mark:
     mark = Mark(inputs_sha256=inputs_sha256)
     write_mark(folder, mark)
     return mark
+
+
+def claim_cleaned(folder: Path, inputs_sha256: str, *, replace: bool) -> None:
+    """Make `folder` hold cleaned text of these inputs: what is finished of it stays, that of others goes.
+
+    Raises UserError for a folder that holds something else, or text from other inputs that is not to be replaced.
+    """
+    mark = folder / CLEANED_FILE
+    made_from = mark.read_text().strip() if mark.is_file() else None
+    if made_from == inputs_sha256:
+        return
+    others = sorted(path.name for path in folder.iterdir() if not path.name.startswith(_OWN_PREFIX))
+    if others and (made_from is None or not replace):
+        raise UserError(
+            f"{folder} holds " + ("other files" if made_from is None else "cleaned text from other inputs"),
+            expected="an empty folder, a new one, or text that the same sources and steps gave",
+            fix="name another folder as `cleaned`" + ("" if made_from is None else ", or replace it with --replace"),
+        )
+    for name in others:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    write_atomically(mark, inputs_sha256.encode() + b"\n")
 
 
 def write_mark(folder: Path, mark: Mark) -> None:

@@ -155,6 +155,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def durable_rename(temporary: Path, path: Path) -> None:
+    """Give a file that is whole its name, so that it is there also after a power cut."""
+    with temporary.open("rb") as file:
+        _sync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
 def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
     """The narrowest stored type that holds every id of a vocabulary."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
@@ -203,6 +211,11 @@ class ShardWriter:
             self._finish_shard()
         elif self._pending_tokens >= self._batch_tokens:
             self._write_batch()
+
+    @property
+    def num_finished(self) -> int:
+        """How many shards are whole by now."""
+        return len(self._done)
 
     @property
     def finished(self) -> tuple[ShardInfo, ...]:

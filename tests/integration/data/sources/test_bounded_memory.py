@@ -1,0 +1,79 @@
+"""A document of a gigabyte is passed over without being held, whatever it comes in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backports import zstd
+
+GIGABYTE = 1_000_000_000
+# A part of a second's reading, far below what any of these files would take.
+ALLOWED_BYTES = 60_000_000
+
+CODE = """
+import json, resource, sys
+from pydantic import TypeAdapter
+from trainer.data.sources import TextSource
+source = TypeAdapter(TextSource).validate_python(json.loads(sys.argv[1]))
+warm = TypeAdapter(TextSource).validate_python(json.loads(sys.argv[2]))
+list(warm.documents())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+found = [[document.problem or document.text, document.num_bytes] for document in source.documents()]
+unit = 1 if sys.platform == "darwin" else 1024
+print(json.dumps({"found": found, "grew": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit}))
+"""
+
+
+def sparse(path: Path, head: bytes, tail: bytes) -> None:
+    """A file with a gigabyte of zeros that takes no room."""
+    with path.open("wb") as file:
+        file.write(head)
+        file.seek(GIGABYTE, 1)
+        file.write(tail)
+
+
+def jsonl(path: Path) -> None:
+    sparse(path, b'{"text": "before"}\n{"text": "', b'"}\n{"text": "after"}\n')
+
+
+def packed_jsonl(path: Path) -> None:
+    compressor = zstd.ZstdCompressor(level=1)
+    with path.open("wb") as file:
+        file.write(compressor.compress(b'{"text": "before"}\n{"text": "'))
+        for _ in range(100):
+            file.write(compressor.compress(bytes(GIGABYTE // 100)))
+        file.write(compressor.compress(b'"}\n{"text": "after"}\n') + compressor.flush())
+
+
+def wikipedia(path: Path) -> None:
+    page = "<page><title>T</title><ns>0</ns><revision><text>{}</text></revision></page>"
+    start, end = page.format("X").split("X")
+    sparse(path, f"<mediawiki>{page.format('before')}{start}".encode(), f"{end}{page.format('after')}".encode())
+
+
+def warc(path: Path) -> None:
+    head = b"WARC/1.0\r\nWARC-Type: conversion\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n"
+    before, after = head % 6 + b"before\r\n\r\n", b"\r\n\r\n" + head % 5 + b"after\r\n\r\n"
+    sparse(path, before + head % GIGABYTE, after)
+
+
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [("jsonl", jsonl), ("jsonl", packed_jsonl), ("wikipedia", wikipedia), ("common-crawl", warc)],
+)
+def test_a_gigabyte_is_not_held(kind: str, write: Callable[[Path], None], tmp_path: Path) -> None:
+    write(tmp_path / "large")
+    (tmp_path / "small").write_bytes(b"")
+    settings = {"type": kind, "max_document_bytes": 1_000_000, "part_bytes": 1 << 40}
+    arguments = [json.dumps(settings | {"path": str(tmp_path / name)}) for name in ("large", "small")]
+    result = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, check=True)
+    said = json.loads(result.stdout)
+    (before, _), (problem, num_bytes), (after, _) = said["found"]
+    assert (before, problem, after) == ("before", "too-long", "after")
+    assert GIGABYTE <= num_bytes < GIGABYTE + 1000
+    assert said["grew"] < ALLOWED_BYTES

@@ -1,0 +1,175 @@
+"""The real command, killed at any moment and run again until it is through; and a disk that fills up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.integration.data.troubled_web import Manner, TroubledWeb
+from tests.integration.servers import Proxy, Server
+from trainer.data.fetch.upload import PART_BYTES
+
+MIB = 2**20
+COMMAND = [sys.executable, "-m", "trainer", "data", "fetch"]
+RNG = random.Random(11)
+FILES = {
+    "large.bin": RNG.randbytes(14 * MIB),
+    **{f"part-{number}/text {number}.bin": RNG.randbytes(number * 300_000) for number in range(8)},
+}
+
+
+@contextmanager
+def started(arguments: list[str], **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *arguments]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def assert_only_whole_files(folder: Path) -> None:
+    found = (path for path in folder.rglob("*") if path.is_file() and ".fetch" not in path.parts)
+    for path in found:
+        assert path.read_bytes() == FILES[path.relative_to(folder).as_posix()], path
+
+
+def test_killed_at_any_moment_it_gets_through_with_equal_bytes(web: TroubledWeb, tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        web.put(f"/data/{name}", content, Manner(bytes_per_second=2e6))
+    arguments = [f"{web.url}/data/", "--output", str(tmp_path / "out"), "--streams", "4"]
+    for number in range(5):
+        with started(arguments) as process:
+            if number > 0:  # the first one may also be killed while it starts
+                wait_for(lambda: web.sent_bytes > 0, process)
+            time.sleep(RNG.uniform(0.1, 2.5))
+            process.send_signal(RNG.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+            process.wait(timeout=30)
+        assert_only_whole_files(tmp_path / "out")
+        assert process.returncode == 0 or not (tmp_path / "out" / "SHA256SUMS").exists()
+    result = run([*arguments, "--json"])
+    assert result.returncode == 0, result.stderr
+    assert_only_whole_files_but_sums(tmp_path / "out")
+    assert {row["name"] for row in json.loads(result.stdout)["outcomes"]} == {*FILES}
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path / "out", check=True)
+    assert list((tmp_path / "out" / ".fetch" / "parts").iterdir()) == []
+
+
+def assert_only_whole_files_but_sums(folder: Path) -> None:
+    sums = (folder / "SHA256SUMS").read_text()
+    (folder / "SHA256SUMS").unlink()
+    assert_only_whole_files(folder)
+    (folder / "SHA256SUMS").write_text(sums)
+    assert len(sums.splitlines()) == len(FILES)
+
+
+def records(folder: Path) -> list[Path]:
+    return list((folder / ".fetch" / "parts").glob("*.json"))
+
+
+def test_a_killed_download_from_a_bucket_goes_on_unless_the_object_changed(
+    start_server: Callable[[str], Server], tmp_path: Path
+) -> None:
+    server, first, second = start_server("s3"), FILES["large.bin"], bytes(reversed(FILES["large.bin"]))
+    fs = fsspec.filesystem(
+        "s3",
+        endpoint_url=server.environment["AWS_ENDPOINT_URL"],
+        key=server.environment["AWS_ACCESS_KEY_ID"],
+        secret=server.environment["AWS_SECRET_ACCESS_KEY"],
+        skip_instance_cache=True,
+    )
+    fs.pipe_file("bucket/killed/x.bin", first)
+    arguments = [f"{server.url}/killed/x.bin", "--output", str(tmp_path / "out")]
+    with started([*arguments, "--bytes-per-second", "4e6"], **server.environment) as process:
+        wait_for(lambda: bool(records(tmp_path / "out")), process)
+    covered = json.loads(records(tmp_path / "out")[0].read_text())["covered"]
+    assert 0 < sum(stop - start for start, stop in covered) < len(first)
+    again = run(arguments, **server.environment)
+    assert (again.returncode, (tmp_path / "out" / "x.bin").read_bytes()) == (0, first), again.stderr
+    with started([*arguments, "--bytes-per-second", "4e6", "--output", str(tmp_path / "b")], **server.environment) as p:
+        wait_for(lambda: bool(records(tmp_path / "b")), p)
+    fs.pipe_file("bucket/killed/x.bin", second)
+    again = run([*arguments, "--output", str(tmp_path / "b")], **server.environment)
+    assert (again.returncode, (tmp_path / "b" / "x.bin").read_bytes()) == (0, second), again.stderr
+
+
+def test_a_killed_upload_shows_nothing_until_it_is_through(
+    start_server: Callable[[str], Server], tmp_path: Path
+) -> None:
+    server = start_server("s3")
+    proxy = Proxy(server.port)
+    environment = server.environment | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}
+    content = RNG.randbytes(PART_BYTES + MIB)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "x.bin").write_bytes(content)
+    arguments = [str(tmp_path / "source"), "--output", f"{server.url}/up"]
+    proxy.hold("partNumber=2")
+    with started(arguments, **environment) as process:
+        wait_for(lambda: proxy.held > 0, process)
+    proxy.release()
+    listed = run([f"{server.url}/up", "--output", str(tmp_path / "none"), "--dry-run"], **server.environment)
+    assert (listed.returncode, "up" in listed.stderr) == (2, True)
+    result = run(arguments, **environment)
+    assert result.returncode == 0, result.stderr
+    proxy.close()
+    down = run([f"{server.url}/up", "--output", str(tmp_path / "down")], **server.environment)
+    assert (down.returncode, (tmp_path / "down" / "x.bin").read_bytes()) == (0, content), down.stderr
+    assert hashlib.sha256(content).hexdigest() in (tmp_path / "down" / "SHA256SUMS").read_text()
+
+
+def test_a_full_disk_is_named_and_what_came_is_kept(web: TroubledWeb, tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces for a small disk of its own")
+    urls = [web.put("/small", b"x" * 1000), web.put("/x.bin", FILES["large.bin"], Manner(ranges=False))]
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = 'mount -t tmpfs -o size=3m none "$0" && "$@"; code=$?; ls -R -A "$0"; exit $code'
+    fetch = [*COMMAND, *urls, "--output", str(disk), "--streams", "1"]
+    result = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(disk), *fetch],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert f"error: {disk}: No space left on device" in result.stderr
+    assert "room for x.bin" in result.stderr
+    listing = result.stdout.split()
+    assert "small" in listing
+    assert "x.bin" not in listing
+    assert "SHA256SUMS" not in listing
+
+
+def test_what_cannot_fit_is_refused_before_it_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    with (tmp_path / "source" / "huge").open("wb") as file:
+        file.truncate(8 * 10**12)
+    result = run([str(tmp_path / "source"), "--output", str(tmp_path / "out")])
+    assert (result.returncode, "room for all files" in result.stderr) == (2, True)

@@ -1,0 +1,125 @@
+"""Pipeline files: what one prepared data set is made of. Read by `gpt-run data prepare` and `gpt-run tokenizer`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from trainer.complaints import complaints
+from trainer.data.clean.near import NearDuplicates
+from trainer.data.clean.steps import AnyStep, steps_sha256
+from trainer.data.sources import TextSource
+from trainer.data.tokenizer import tokenizer_fingerprint
+from trainer.data.tokenizers.config import BpeTokenizer, TokenizerSettings, load_tokenizer_spec, tokenizer_label
+from trainer.errors import UserError
+from trainer.settings import Settings, settings_sha256
+from trainer.yaml_dialect import load_yaml
+
+# Raise when the same inputs give other cleaned text, or other shards, than before.
+CLEANING_METHOD = 1
+METHOD = 2
+
+
+class Duplicates(Settings):
+    """Which documents count as repetitions of earlier ones and are left out."""
+
+    exact: bool = True
+    """Leave out documents whose cleaned text an earlier document has."""
+    near: NearDuplicates | None = None
+    """Leave out documents that are nearly those of earlier documents; null keeps them."""
+
+
+class Pipeline(Settings):
+    """One prepared data set: sources, cleaning, tokenizer, and how it is cut."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Name of the data set."""
+    output: str = Field(min_length=1)
+    """Folder that is written."""
+    sources: tuple[TextSource, ...] = Field(min_length=1)
+    """Where text comes from, in this order."""
+    clean: tuple[AnyStep, ...] = ()
+    """What is done with each document, in this order; each step says how many documents it dropped."""
+    duplicates: Duplicates = Duplicates()
+    """Repetitions that are left out."""
+    cleaned: str | None = Field(default=None, min_length=1)
+    """Folder for the cleaned text, which then stays: pipelines that differ in what comes after it share the work. Null
+    keeps it beside the output until that is complete."""
+    tokenizer: TokenizerSettings
+    """The tokenizer."""
+    validation_fraction: float = Field(default=0.005, ge=0, lt=1)
+    """Share of the documents that go to the validation split, picked by the hash of their text."""
+    shard_tokens: int = Field(default=100_000_000, gt=0)
+    """Tokens of one shard; the document that reaches it is the shard's last."""
+    seed: int = 0
+    """Changes which documents are used for validation and for the tokenizer's sample."""
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What dataset.json calls the tokenizer."""
+        label = tokenizer_label(self.tokenizer)
+        return f"{self.name}-{label}" if isinstance(self.tokenizer, BpeTokenizer) else label
+
+    def cleaning_sha256(self) -> str:
+        """Hex sha256 of everything that decides the cleaned text: sources and their state, steps, duplicates, seed."""
+        near = self.duplicates.near
+        return _sha256(
+            [
+                str(CLEANING_METHOD),
+                str(self.seed),
+                *(f"{settings_sha256(source)} {source.fingerprint()}" for source in self.sources),
+                steps_sha256(self.clean),
+                f"{settings_sha256(self.duplicates)} {near.method() if near is not None else ''}",
+            ]
+        )
+
+    def inputs_sha256(self) -> str:
+        """Hex sha256 of everything that decides the output."""
+        parts = [str(METHOD), self.cleaning_sha256()]
+        parts.append(settings_sha256(self.model_copy(update={"output": "-", "cleaned": None})))
+        if not isinstance(self.tokenizer, BpeTokenizer):
+            parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
+        return _sha256(parts)
+
+
+def load_pipeline(name: str) -> Pipeline:
+    """Read a pipeline from a YAML file, or one that comes with the package by its name."""
+    shipped = {path.name.removesuffix(".yaml"): path for path in _shipped() if path.name.endswith(".yaml")}
+    if name in shipped:
+        with resources.as_file(shipped[name]) as path:
+            raw = load_yaml(path)
+    elif Path(name).is_file():
+        raw = load_yaml(Path(name))
+    else:
+        raise UserError(
+            f"no pipeline {name}",
+            expected=f"a YAML file, or one of {', '.join(sorted(shipped))}",
+            fix="check the path of the pipeline file",
+        )
+    if not isinstance(raw, dict):
+        raise UserError(
+            f"pipeline {name}: " + ("empty" if raw is None else f"a {type(raw).__name__}, not a mapping"),
+            expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
+            fix="write the file as `key: value` lines",
+        )
+    try:
+        return Pipeline.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(
+            f"pipeline {name}: {'; '.join(complaints(error, raw, Pipeline))}",
+            expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
+            fix="correct the keys named above",
+        ) from error
+
+
+def _shipped() -> Iterator[Any]:
+    return iter(resources.files("trainer.data").joinpath("pipelines").iterdir())
+
+
+def _sha256(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,200 @@
+"""What all sources that read files share: which files there are, how they are cut into parts, and what a fault does.
+
+A subclass reads one file, or a range of one, in `read_file`; what it cannot read it raises as `Broken` or gives as a
+document with a problem. Base of the modules of this package but `python_library`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from trainer.data.remote import Location, locate
+from trainer.data.sources.base import FAULTS, Document, Part, Source, digest
+from trainer.data.sources.streams import Broken
+from trainer.errors import UserError
+from trainer.storage_errors import clean_url
+
+# What stores call their mark of a file's version; the time of change where they have none.
+_VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "LastModified", "Last-Modified", "mtime")
+
+_MEANING = {
+    "utf-8": "not UTF-8",
+    "truncated": "cut off",
+    "malformed": "not readable as {type}",
+    "too-long": "longer than max_document_bytes",
+    "empty": "without text",
+}
+
+
+class File(NamedTuple):
+    """A file of a source."""
+
+    url: str
+    num_bytes: int
+    version: str | int
+
+
+class Reading(Source):
+    """How files are read, and what to do about those that are damaged."""
+
+    type: str
+    on_error: Literal["skip", "stop"] = "skip"
+    """On a document that cannot be read, leave it out and count it, or stop."""
+    max_document_bytes: int = Field(default=100_000_000, gt=0)
+    """Longest document in bytes; longer ones are left out, counted, and never held in memory."""
+    # Keeps one core busy for some ten seconds: small against a corpus, large against the cost of starting on it.
+    part_bytes: int = Field(default=64 * 1024 * 1024, gt=0)
+    """Stored bytes that one core reads at a time; larger files are cut where their format allows it."""
+
+
+class FileSource(Reading):
+    """Files somewhere."""
+
+    path: str = Field(min_length=1)
+    """A file, a folder (all files below it, hidden ones left out) or a glob pattern; local or any fsspec URL."""
+
+    def parts(self) -> list[Part]:
+        return grouped(self.files(), self.part_bytes)
+
+    def read(self, part: Part) -> Iterator[Document]:
+        for url in part.files:
+            for document in self._documents_of(url, part):
+                if self.on_error == "stop" and document.problem in FAULTS:
+                    raise self._fault(document)
+                yield document
+
+    def fingerprint(self) -> str:
+        return digest([tuple(file) for file in self.files()])
+
+    def record(self) -> dict[str, Any]:
+        return super().record() | {"path": clean_url(self.path)}
+
+    def files(self) -> list[File]:
+        """The files of this source, by name. Raises UserError where there are none."""
+        found = list_files(self.path)
+        if not found:
+            raise UserError(
+                f"no files at {clean_url(self.path)}",
+                expected="a file, a folder with files or a glob pattern that matches some",
+                fix=f"correct `path` of this {self.type} source",
+            )
+        return found
+
+    @abstractmethod
+    def read_file(self, url: str, part: Part) -> Iterator[Document]:
+        """The documents of one file of a part. May raise Broken: what it gave before that counts."""
+
+    def _documents_of(self, url: str, part: Part) -> Iterator[Document]:
+        try:
+            yield from self.read_file(url, part)
+        except Broken as broken:
+            yield broken_document(url, broken)
+
+    def _fault(self, document: Document) -> UserError:
+        assert document.problem is not None, "only documents with a problem are faults"
+        return UserError(
+            f"{document.name} is {_MEANING[document.problem].format(type=self.type)}",
+            expected=f"documents of at most {self.max_document_bytes} bytes of UTF-8 text in whole files",
+            fix="repair or remove it, or set on_error: skip for this source to leave it out and count it",
+        )
+
+
+def at(url: str, offset: int) -> str:
+    """The name of a place in a file."""
+    return f"{clean_url(url)}@{offset}"
+
+
+def broken_document(url: str, broken: Broken) -> Document:
+    """What stands for the documents that a broken file would have had."""
+    return Document(at(url, broken.offset), None, 0, broken.problem)
+
+
+def list_files(path: str) -> list[File]:
+    """The files at a path, below a folder or matching a pattern, by name; [] where there are none."""
+    location = locate(path)
+    found = _local_files(Path(path).expanduser()) if location.local is not None else _remote_files(location)
+    return sorted(found)
+
+
+def grouped(files: Iterable[File], part_bytes: int) -> list[Part]:
+    """Parts of whole files: small files that follow each other share one."""
+    groups: list[list[File]] = []
+    size = 0
+    for file in files:
+        size += file.num_bytes
+        if not groups or size > part_bytes:
+            groups.append([])
+            size = file.num_bytes
+        groups[-1].append(file)
+    return [_group(group) for group in groups]
+
+
+def cut(files: Sequence[File], can_be_cut: Callable[[File], bool], part_bytes: int) -> list[Part]:
+    """Parts of files of which large ones are cut into byte ranges, where their format lets a reader start inside."""
+    parts: list[Part] = []
+    small: list[File] = []
+    for file in files:
+        if file.num_bytes <= part_bytes:
+            small.append(file)
+            continue
+        parts += grouped(small, part_bytes)
+        small.clear()
+        parts += _ranges(file, part_bytes) if can_be_cut(file) else grouped([file], part_bytes)
+    return parts + grouped(small, part_bytes)
+
+
+def _group(files: Sequence[File]) -> Part:
+    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+    size = sum(file.num_bytes for file in files)
+    return Part(clean_url(files[0].url) + more, size, tuple(file.url for file in files))
+
+
+def _ranges(file: File, part_bytes: int) -> list[Part]:
+    count = -(-file.num_bytes // part_bytes)
+    edges = [file.num_bytes * number // count for number in range(count + 1)]
+    return [
+        Part(at(file.url, start), end - start, (file.url,), start, None if end == file.num_bytes else end)
+        for start, end in pairwise(edges)
+    ]
+
+
+def _local_files(path: Path) -> list[File]:
+    if path.is_dir():
+        below = ((name, name.relative_to(path)) for name in path.rglob("*") if name.is_file())
+        found = [name for name, part in below if not any(piece.startswith(".") for piece in part.parts)]
+    elif path.is_file():
+        found = [path]  # its name may hold what a pattern would read as a wildcard
+    else:
+        root = Path(path.anchor)
+        found = [name for name in root.glob(str(path.relative_to(root))) if name.is_file()]
+    stats = [(str(name), name.stat()) for name in found]
+    return [File(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def _remote_files(location: Location) -> list[File]:
+    info = location.info()
+    if info is not None and info["type"] == "file":
+        found = {location.path: info}
+    elif info is not None:
+        found = location.fs.find(location.path, detail=True)
+        root = location.path.rstrip("/")
+        found = {name: entry for name, entry in found.items() if "/." not in name.removeprefix(root)}
+    elif any(sign in location.path for sign in "*?["):
+        found = location.fs.glob(location.path, detail=True)
+    else:
+        found = {}
+    return [
+        File(location.fs.unstrip_protocol(name), int(entry["size"] or 0), _version(entry))
+        for name, entry in found.items()
+        if entry["type"] == "file"
+    ]
+
+
+def _version(entry: dict[str, Any]) -> str:
+    return next((str(entry[key]) for key in _VERSION_KEYS if entry.get(key) is not None), "")
