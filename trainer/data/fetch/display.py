@@ -29,7 +29,7 @@ class Display:
     ) -> None:
         self._label, self._num_files, self._clock = label, num_files, clock
         self._console = console or Console(stderr=True)
-        self._ended = self._received_bytes = self._ended_bytes = 0
+        self._ended = self._received_bytes = self._ended_bytes = self._total_bytes = 0
         self._sizes: dict[str, int] = {}
         self._here: dict[str, int] = {}
         self._started = self._last = clock()
@@ -57,13 +57,14 @@ class Display:
 
     def expect(self, sizes: dict[str, int]) -> None:
         """Sizes that are known before the files come."""
-        self._sizes.update(sizes)
+        for name, num_bytes in sizes.items():
+            self._size(name, num_bytes)
 
     def start(self, name: str, num_bytes: int | None, here: int) -> None:
         """A file begins, or begins anew, with `here` bytes of it there."""
         with self._lock:
             if num_bytes is not None:
-                self._sizes[name] = num_bytes
+                self._size(name, num_bytes)
             self._here[name] = here
             if self._bars is not None:
                 if name not in self._tasks:
@@ -84,25 +85,33 @@ class Display:
         """A file is done: whole, or given up (None)."""
         with self._lock:
             self._here.pop(name, None)
-            self._sizes.pop(name, None)
+            self._size(name, num_bytes or 0)
+            del self._sizes[name]
             self._ended += 1
             self._ended_bytes += num_bytes or 0
             if self._bars is not None and name in self._tasks:
                 self._bars.remove_task(self._tasks.pop(name))
             self._show()
 
+    def _size(self, name: str, num_bytes: int) -> None:
+        self._total_bytes += num_bytes - self._sizes.get(name, 0)
+        self._sizes[name] = num_bytes
+
     def _show(self) -> None:
         if self._bars is not None:
-            total = self._ended_bytes + sum(self._sizes.values())
-            self._bars.update(self._tasks[""], description=self._headline(), total=total, completed=self._done_bytes())
+            self._bars.update(
+                self._tasks[""],
+                description=self._headline(),
+                total=self._total_bytes,
+                completed=self._done_bytes(),
+            )
         elif self._clock() - self._last >= LINE_SECONDS:
             self._print()
 
     def _print(self) -> None:
         now = self._clock()
         speed = self._received_bytes / MB / max(now - self._started, 1e-9)
-        total = self._ended_bytes + sum(self._sizes.values())
-        line = f"{self._headline()}, {self._done_bytes() / MB:.1f} of {total / MB:.1f} MB, {speed:.1f} MB/s"
+        line = f"{self._headline()}, {self._done_bytes() / MB:.1f} of {self._total_bytes / MB:.1f} MB, {speed:.1f} MB/s"
         under_way = [f"{name} {self._share(name)}" for name in list(self._here)[:_NAMED]]
         more = len(self._here) - len(under_way)
         if under_way:

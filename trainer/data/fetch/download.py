@@ -268,11 +268,14 @@ def _check_end(piece: Piece, answer: Answer) -> None:
             raise Cut(f"ended at byte {piece.position}, {end} were asked for")
 
 
-async def gathered(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytearray]:
+async def gathered(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes | bytearray]:
     """Chunks joined to blocks that are worth a write; before an error comes what was gathered."""
     block = bytearray()
     try:
         async for chunk in chunks:
+            if not block and len(chunk) >= BLOCK_BYTES:
+                yield chunk
+                continue
             block += chunk
             if len(block) >= BLOCK_BYTES:
                 yield block

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -116,10 +117,10 @@ def broken_document(url: str, broken: Broken) -> Document:
 
 
 def list_files(path: str) -> list[File]:
-    """The files at a path, below a folder or matching a pattern, by name; [] where there are none."""
+    """The files at a path, below a folder or matching a pattern, folder by folder; [] where there are none."""
     location = locate(path)
     found = _local_files(Path(path).expanduser()) if location.local is not None else _remote_files(location)
-    return sorted(found)
+    return sorted(found, key=lambda file: file.url.split("/"))
 
 
 def grouped(files: Iterable[File], part_bytes: int) -> list[Part]:
@@ -178,19 +179,19 @@ def _local_files(path: Path) -> list[File]:
 
 
 def _remote_files(location: Location) -> list[File]:
+    fs, path = location.fs, location.path
     info = location.info()
-    if info is not None and info["type"] == "file":
-        found = {location.path: info}
-    elif info is not None:
-        found = location.fs.find(location.path, detail=True)
-        root = location.path.rstrip("/")
-        found = {name: entry for name, entry in found.items() if "/." not in name.removeprefix(root)}
-    elif any(sign in location.path for sign in "*?["):
-        found = location.fs.glob(location.path, detail=True)
-    else:
-        found = {}
+    found: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        if info is not None and info["type"] == "file":
+            found = {path: info}
+        elif info is not None:
+            below = location._call(lambda: fs.find(path, detail=True))
+            found = {name: entry for name, entry in below.items() if "/." not in name.removeprefix(path.rstrip("/"))}
+        elif any(sign in path for sign in "*?["):
+            found = location._call(lambda: fs.glob(path, detail=True))
     return [
-        File(location.fs.unstrip_protocol(name), int(entry["size"] or 0), _version(entry))
+        File(fs.unstrip_protocol(name), int(entry["size"] or 0), _version(entry))
         for name, entry in found.items()
         if entry["type"] == "file"
     ]

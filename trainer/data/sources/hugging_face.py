@@ -17,7 +17,7 @@ from trainer.errors import UserError
 
 
 class HuggingFace(Reading):
-    """Files of a data set on the Hub (extra `hf`); HF_TOKEN opens private ones, HF_ENDPOINT names another hub."""
+    """Files of a data set on the Hub; HF_TOKEN opens private ones, HF_ENDPOINT names another hub."""
 
     type: Literal["hf"]
     dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
@@ -25,22 +25,43 @@ class HuggingFace(Reading):
     files: str = Field(min_length=1)
     """Which files, as a glob pattern inside the repository: `sample/10BT/*.parquet`."""
     revision: str = "main"
-    """Branch, tag or commit; only a commit stays what it is."""
+    """Branch, tag or commit; the files are those of the commit that it means when preparation starts."""
     field: str = Field(default="text", min_length=1)
     """Column or key with the text."""
 
     def parts(self) -> list[Part]:
-        return self._reader().parts()
+        return self._reader(self._commit()).parts()
 
     def read(self, part: Part) -> Iterator[Document]:
+        with needs("data", "data sets of the Hugging Face Hub"):
+            import huggingface_hub  # noqa: F401  (fsspec looks it up by the scheme)
         return self._reader_of(part.files[0]).read(part)
 
     def fingerprint(self) -> str:
-        return digest([self.field, self._reader().fingerprint()])
+        # Without the commit: a new one that leaves these files as they are changes nothing.
+        commit = self._commit()
+        files = self._reader(commit).files()
+        return digest([self.field, [(file.url.replace(commit, ""), file.num_bytes, file.version) for file in files]])
 
-    def _reader(self) -> FileSource:
-        """The source of the files' format; they must all have one."""
-        files = self._reader_of("").files()
+    def _commit(self) -> str:
+        with needs("data", "data sets of the Hugging Face Hub"):
+            from huggingface_hub import HfApi
+            from huggingface_hub.errors import HfHubHTTPError
+        try:
+            return str(HfApi().repo_info(self.dataset, repo_type="dataset", revision=self.revision).sha)
+        except HfHubHTTPError as error:
+            if error.response.status_code not in (401, 403, 404):
+                raise
+            raise UserError(
+                f"{self.dataset}, revision {self.revision}: {str(error).splitlines()[0]}",
+                expected="a data set and a revision that exist and may be read",
+                fix="check both names; for a private or gated one accept its terms on the Hub and set HF_TOKEN",
+            ) from error
+
+    def _reader(self, commit: str) -> FileSource:
+        """The source for the files' format; they must all have one."""
+        path = f"hf://datasets/{self.dataset}@{commit}/{self.files}"
+        files = self._reader_of(path).files()
         kinds = {self._reader_of(file.url).type for file in files}
         if len(kinds) > 1:
             raise UserError(
@@ -48,17 +69,15 @@ class HuggingFace(Reading):
                 expected="files of one format",
                 fix="narrow `files` down to one, such as data/*.parquet",
             )
-        return self._reader_of(files[0].url)
+        return self._reader_of(files[0].url, path)
 
-    def _reader_of(self, url: str) -> FileSource:
-        with needs("hf", "data sets of the Hugging Face Hub"):
-            import huggingface_hub  # noqa: F401  (fsspec finds it by the scheme)
-        # A revision may have slashes of its own: refs/convert/parquet.
-        where = f"hf://datasets/{self.dataset}@{self.revision.replace('/', '%2F')}/{self.files}"
-        common: dict[str, Any] = {name: getattr(self, name) for name in Reading.model_fields} | {"path": where}
+    def _reader_of(self, url: str, path: str | None = None) -> FileSource:
+        """A source for files like this one, at `path`."""
+        settings: dict[str, Any] = {name: getattr(self, name) for name in Reading.model_fields}
+        settings["path"] = path or url
         name = url.rsplit("/", 1)[-1].lower()
         if name.endswith(".parquet"):
-            return Parquet(**common | {"type": "parquet", "field": self.field})
+            return Parquet(**settings | {"type": "parquet", "field": self.field})
         if ".json" in name:
-            return JsonLines(**common | {"type": "jsonl", "field": self.field})
-        return TextFiles(**common | {"type": "text"})
+            return JsonLines(**settings | {"type": "jsonl", "field": self.field})
+        return TextFiles(**settings | {"type": "text"})

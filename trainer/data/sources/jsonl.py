@@ -41,18 +41,17 @@ class JsonLines(FileSource):
             for record in records(file, part, b"\n", self.max_document_bytes):
                 if record.content is not None and not record.content.strip():
                     continue
-                value, result = self._document(url, record)
-                if value is _ABSENT:
-                    without += 1
-                    if not found and without == ENOUGH_WITHOUT:
-                        break
-                found = found or (value is not _ABSENT and result.problem is None)
+                has_field, result = self._document(url, record)
+                found = found or has_field is True
+                without += has_field is False
+                if not found and without == ENOUGH_WITHOUT:
+                    break
                 yield result
         if without and not found:
             raise self._no_field(url, part, without)
 
-    def _document(self, url: str, record: Record) -> tuple[Any, Document]:
-        """The value of the field, and the document that it makes."""
+    def _document(self, url: str, record: Record) -> tuple[bool | None, Document]:
+        """Whether a line's object has the field, None where it is no object; and its document."""
         name = at(url, record.offset)
         if record.content is None:
             return None, too_long(name, record.num_bytes)
@@ -64,10 +63,10 @@ class JsonLines(FileSource):
             return None, Document(name, None, record.num_bytes, "malformed")
         value = _value(line, self.field)
         if value is _ABSENT or value is None:
-            return value, Document(name, None, record.num_bytes, "empty")
+            return value is None, Document(name, None, record.num_bytes, "empty")
         if not isinstance(value, str):
-            return value, Document(name, None, record.num_bytes, "malformed")
-        return value, document(name, value)
+            return True, Document(name, None, record.num_bytes, "malformed")
+        return True, document(name, value)
 
     def _no_field(self, url: str, part: Part, without: int) -> UserError:
         keys: list[str] = []

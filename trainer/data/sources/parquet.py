@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from trainer.data.sources.base import Document, Part, decoded, document, too_long
-from trainer.data.sources.files import File, FileSource
+from trainer.data.sources.files import File, FileSource, broken_document
 from trainer.data.sources.streams import Broken, open_stored
 from trainer.errors import UserError
 from trainer.storage_errors import clean_url
@@ -64,17 +64,20 @@ def parts_of(file: File, part_bytes: int) -> list[Part]:
 
 
 def read_rows(url: str, part: Part, field: str, max_bytes: int) -> Iterator[Document]:
-    """Documents of the row groups of a part. Raises Broken, and UserError where the column is missing."""
+    """Documents of the row groups of a part. Raises Broken without a footer, UserError where the column is missing."""
     with open_stored(url) as stored:
         file = _opened(stored)
         _check_column(file.schema_arrow, field, url)
-        row = sum(file.metadata.row_group(group).num_rows for group in range(part.start))
-        for group in range(part.start, file.num_row_groups if part.end is None else part.end):
-            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[field])
-            offset = file.metadata.row_group(group).column(0).data_page_offset
-            while (column := _next_column(batches, field, offset)) is not None:
-                yield from _documents(url, column, row, max_bytes)
-                row += len(column)
+        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+        for number in range(part.start, len(groups) if part.end is None else part.end):
+            row = sum(group.num_rows for group in groups[:number])
+            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=[number], columns=[field])
+            try:
+                while (column := _next_column(batches, field, groups[number].column(0).data_page_offset)) is not None:
+                    yield from _documents(url, column, row, max_bytes)
+                    row += len(column)
+            except Broken as broken:  # the other groups are as good as before
+                yield broken_document(url, broken)
 
 
 def _opened(stored: io.RawIOBase) -> Any:
@@ -105,10 +108,10 @@ def _next_column(batches: Any, field: str, offset: int) -> Any:
         column = batch.column(first)
         for name in below:
             column = pc.struct_field(column, name)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
         # As bytes: one value that is not UTF-8 must not cost the others.
-        return column.cast(column.type.value_type if pa.types.is_dictionary(column.type) else column.type).cast(
-            pa.large_binary()
-        )
+        return column.cast(pa.large_binary())
     except (pa.ArrowException, OSError) as error:
         if not _is_damage(error):
             raise

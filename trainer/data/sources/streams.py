@@ -242,7 +242,7 @@ class _Stored(io.RawIOBase):
         self._file = location.open()
         # A web server that tells no size sends its file once, from the start: nothing can be asked for again.
         self._size: int | None = getattr(self._file, "size", None)
-        self._retry = stamina.retry(on=may_heal, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)
+        self._retry = stamina.retry(on=_passes, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)
 
     def readable(self) -> bool:
         return True
@@ -274,6 +274,12 @@ class _Stored(io.RawIOBase):
         if not piece and num_bytes and self._size is not None and self.tell() < self._size:
             raise ConnectionError(f"{self._name} ended at byte {self.tell()} of {self._size}")
         return piece
+
+
+def _passes(error: Exception) -> bool:
+    """True for errors that a later read can get past."""
+    # A body that ended early passes for status 400 in aiohttp, which would be the client's fault.
+    return type(error).__name__ == "ClientPayloadError" or may_heal(error)
 
 
 def _read(file: io.RawIOBase, num_bytes: int) -> bytes:

@@ -33,8 +33,9 @@ Ids = NDArray[np.uint16] | NDArray[np.uint32]
 GIGATOKEN_VERSION = "0.10.0"
 # gigatoken remembers every word it has seen, up to some 20 bytes per token of output: it is made anew after so many.
 TOKENS_OF_ONE_ENGINE = 50_000_000
-# Characters of every batch that both engines encode.
-SAMPLE_CHARACTERS = 8192
+# One character in so many is encoded by both engines, in one run per batch.
+SAMPLE_SHARE = 1000
+SMALLEST_SAMPLE = 64
 # Characters of a text that are looked at together.
 PIECE_CHARACTERS = 1 << 20
 
@@ -92,7 +93,7 @@ class _Tokenizers:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) if texts else []
-        return [np.array(encoding.ids, dtype=self.dtype) for encoding in encodings]
+        return [np.fromiter(encoding.ids, dtype=self.dtype, count=len(encoding)) for encoding in encodings]
 
 
 class _Gigatoken:
@@ -132,9 +133,10 @@ class _Gigatoken:
         """Encode a document, or a piece of a long one, with `tokenizers` too. UserError where the ids differ."""
         # Steps of large primes visit all places.
         number = self._batches * 7919 % len(texts)
-        start = self._batches * 104_729 % max(1, len(texts[number]) - SAMPLE_CHARACTERS)
+        size = max(SMALLEST_SAMPLE, sum(map(len, texts)) // SAMPLE_SHARE)
+        start = self._batches * 104_729 % max(1, len(texts[number]) - size)
         self._batches += 1
-        text = texts[number][start : start + SAMPLE_CHARACTERS]
+        text = texts[number][start : start + size]
         if self._has_unlike(text):
             return
         fast = batch[number] if len(text) == len(texts[number]) else self._ids(text)
@@ -174,11 +176,12 @@ def _against_gigatoken(tokenizer: Tokenizer) -> tuple[str | None, str]:
         return "gigatoken is not installed", ""
     if version != GIGATOKEN_VERSION:
         return f"gigatoken {version} is installed, {GIGATOKEN_VERSION} is compared", ""
-    against = unsupported(json.loads(tokenizer.to_str()))
+    slow = _Tokenizers(tokenizer.to_str())
+    against = unsupported(json.loads(slow.json))
     if against is not None:
         return against, ""
     try:
-        compared = compare(tokenizer, _load_gigatoken)
+        compared = compare(slow.tokenizer, _load_gigatoken)
     except (RuntimeError, ValueError) as error:
         return f"gigatoken refuses it: {str(error).splitlines()[0]}", ""
     if compared.difference is not None:

@@ -17,8 +17,6 @@ from trainer.data.sources import CommonCrawl, Document
 
 PAGES = ["argparse", "json.decoder", "textwrap", "ast", "random", "heapq", "string", "shlex", "logging", "pathlib"]
 
-warcio = pytest.importorskip("warcio", reason="warcio is not installed")
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -35,7 +33,7 @@ def archive(site: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("crawl") / "crawl.warc.gz"
     # In a process of its own: recording patches http.client for good.
     urls = [f"{site}/{page}.html" for page in PAGES]
-    command = [sys.executable, __file__, str(path), *urls]
+    command = [sys.executable, "-m", __name__, str(path), *urls]
     subprocess.run(command, check=True, timeout=120)
     return path
 
@@ -52,9 +50,9 @@ def test_pages_are_read_as_their_text(archive: Path, site: str) -> None:
         assert document.text is not None
         assert page in document.text
         assert "<" not in document.text.splitlines()[0]
-    assert documents[2].text is not None
-    assert "Text wrapping and filling." in documents[2].text
-    assert "Wrap a single paragraph of text, returning a list of wrapped lines." in documents[2].text
+    text = (documents[2].text or "").replace("\xa0", " ")
+    assert "Text wrapping and filling." in text
+    assert "Wrap a single paragraph of text, returning a list of wrapped lines." in text
 
 
 def test_names_tell_where_warcio_finds_the_record(archive: Path) -> None:
@@ -67,8 +65,8 @@ def test_names_tell_where_warcio_finds_the_record(archive: Path) -> None:
 
 
 def test_parts_hold_the_crawl_once(archive: Path) -> None:
-    source = CommonCrawl(type="common-crawl", path=str(archive), part_bytes=archive.stat().st_size // 5)
-    assert len(source.parts()) == 6
+    source = CommonCrawl(type="common-crawl", path=str(archive), part_bytes=archive.stat().st_size // 5 + 1)
+    assert len(source.parts()) == 5
     assert list(source.documents()) == read(archive)
 
 

@@ -31,20 +31,28 @@ def memory() -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("memory://bucket", ["a.txt", "deep/c.md", "part[1].txt"]),
+        ("memory://bucket", ["a.txt", "deep/c.md", "deep.txt", "part[1].txt"]),
         ("memory://bucket/deep", ["deep/c.md"]),
-        ("memory://bucket/*.txt", ["a.txt", "part[1].txt"]),
+        ("memory://bucket/*.txt", ["a.txt", "deep.txt", "part[1].txt"]),
         ("memory://bucket/part[1].txt", ["part[1].txt"]),
         ("memory://bucket/none.txt", []),
         ("memory://elsewhere", []),
     ],
 )
 def test_remote_files_are_found_like_local_ones(memory: Any, path: str, expected: list[str]) -> None:
-    for name in ("a.txt", "deep/c.md", "part[1].txt", ".hidden", "deep/.cache/d.txt"):
+    for name in ("a.txt", "deep.txt", "deep/c.md", "part[1].txt", ".hidden", "deep/.cache/d.txt"):
         memory.pipe(f"/bucket/{name}", name.encode())
     found = list_files(path)
     assert [file.url for file in found] == [f"memory:///bucket/{name}" for name in expected]
     assert [file.num_bytes for file in found] == [len(name) for name in expected]
+
+
+def test_local_files_come_in_the_order_of_remote_ones(tmp_path: Path) -> None:
+    for name in ("deep.txt", "deep/c.md", "a.txt", "deep-er/d.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [file.url.removeprefix(f"{tmp_path}/") for file in list_files(str(tmp_path))]
+    assert found == ["a.txt", "deep/c.md", "deep-er/d.txt", "deep.txt"]
 
 
 def test_remote_documents_are_those_of_the_files(memory: Any) -> None:

@@ -15,7 +15,7 @@ def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="Hugging Face") as caught:
         HuggingFace(type="hf", dataset="owner/name", files="*.parquet").parts()
-    assert "gpt-run[hf]" in caught.value.fix
+    assert "gpt-run[data]" in caught.value.fix
 
 
 @pytest.mark.parametrize("dataset", ["name", "https://host/owner/name", "owner/name/more"])

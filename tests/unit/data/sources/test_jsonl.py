@@ -90,6 +90,12 @@ def test_a_field_may_lie_deeper(tmp_path: Path, field: str) -> None:
     assert document.text == "here"
 
 
+def test_a_field_that_is_null_or_missing_in_some_lines_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"body": "other"}\n')
+    found = [document.problem for document in JsonLines(type="jsonl", path=str(tmp_path)).documents()]
+    assert found == ["empty", "empty"]
+
+
 @pytest.mark.parametrize("copies", [1, 100])
 def test_a_field_that_no_line_has_is_an_error_that_names_those_there_are(tmp_path: Path, copies: int) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"{broken\n" + CONTENT * copies)

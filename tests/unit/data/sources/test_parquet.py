@@ -93,13 +93,14 @@ def test_a_damaged_file_is_told_and_the_next_one_read(tmp_path: Path, damage: An
         list(Parquet(type="parquet", path=str(tmp_path), on_error="stop").documents())
 
 
-def test_a_damaged_page_costs_what_is_behind_it_in_its_part(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part_bytes", [1, 1 << 30])
+def test_a_damaged_page_costs_its_row_group(tmp_path: Path, part_bytes: int) -> None:
     path = tmp_path / "a.parquet"
     write(path, text=TEXTS)
     place = pq.ParquetFile(path).metadata.row_group(5).column(0).data_page_offset
     raw = path.read_bytes()
     path.write_bytes(raw[:place] + b"\xff" * 30 + raw[place + 30 :])
-    source = Parquet(type="parquet", path=str(path), part_bytes=1)
+    source = Parquet(type="parquet", path=str(path), part_bytes=part_bytes)
     found = list(source.documents())
     assert [document.text for document in found if document.text] == TEXTS[:500] + TEXTS[600:]
     (told,) = [document for document in found if document.problem]

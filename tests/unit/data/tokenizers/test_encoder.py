@@ -46,8 +46,8 @@ def gigatoken() -> None:
 @pytest.fixture(scope="module")
 def fast(gigatoken: None, trained: dict[Style, Tokenizer]) -> dict[Style, Encoder]:
     """An encoder of each style with the fast engine; two styles split words alike, so one trial is enough for both."""
-    gpt2, llama = Encoder(trained["gpt2"], "gigatoken"), Encoder(trained["llama"], "gigatoken")
-    return {"byte-level": Encoder(trained["byte-level"], gpt2.choice), "gpt2": gpt2, "llama": llama}
+    gpt2, llama = choose_engine(trained["gpt2"], "gigatoken"), Encoder(trained["llama"], "gigatoken")
+    return {"llama": llama} | {style: Encoder(trained[style], gpt2) for style in ("byte-level", "gpt2")}
 
 
 @pytest.mark.parametrize("style", STYLES)
