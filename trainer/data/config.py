@@ -62,6 +62,9 @@ class DataConfig(Settings):
     """Sources of training tokens: one path, one mapping, or a list of them, mixed by weight."""
     validation: Sources = ()
     """Sources of validation tokens; empty means the validation split of each training source that has one."""
+    document_mask: bool = False
+    """Tokens see only those of their own document, which the tokenizer's end-of-text token ends; false lets them see
+    whatever lies before them in their sequence. Evaluation does the same."""
     shuffle_group_bytes: int = Field(default=GIB, gt=0)
     """Bytes of tokens within which sequences are shuffled together; part of what fixes the order of a run."""
     workers: int = Field(default=1, ge=0, le=64)
