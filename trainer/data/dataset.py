@@ -19,6 +19,7 @@ import numpy as np
 from trainer.data.cache import ShardCache, file_is_gone
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
+from trainer.data.meta_pkl import META_FILE, read_vocab_size
 from trainer.data.remote import Location, locate
 from trainer.data.shards import (
     DATASET_FILE,
@@ -248,6 +249,7 @@ def _open_raw(source: Source, location: Location, split: str, sequence_length: i
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         sequence_length=sequence_length,
         remote_bytes=None if location.local else cache.max_bytes,
+        vocab_size=read_vocab_size(files[0].sibling(META_FILE)),
     )
 
 

@@ -62,13 +62,17 @@ class TokenSplit:
         sequence_length: int,
         remote_bytes: int | None = None,
         tokenizer: TokenizerInfo | None = None,
+        vocab_size: int | None = None,
         text_bytes: int | None = None,
     ) -> None:
         """`name` is what messages call the split; raises UserError where the shards hold less than one sample.
 
+        `vocab_size` is that of a tokenizer that is not known itself.
         `remote_bytes` is None for local shards, and for remote ones how many bytes of them may stay mapped at once.
         """
         self.name, self.fingerprint, self.tokenizer = name, fingerprint, tokenizer
+        self.vocab_size = tokenizer.vocab_size if tokenizer else vocab_size
+        """Size of the tokenizer's vocabulary, where it is known."""
         self.sequence_length = sequence_length
         self.remote = remote_bytes is not None
         self._max_mapped_bytes = remote_bytes or 0
@@ -87,11 +91,6 @@ class TokenSplit:
         self._lock = threading.Lock()
         self._ahead: ThreadPoolExecutor | None = None
         self._fetching: dict[int, Future[None]] = {}
-
-    @property
-    def vocab_size(self) -> int | None:
-        """Size of the tokenizer's vocabulary, where it is known."""
-        return self.tokenizer.vocab_size if self.tokenizer else None
 
     @property
     def shard_samples(self) -> Int64:

@@ -25,8 +25,9 @@ from trainer.data.prepare.cleaned import EXACT, NEAR, CleanTask, Counts, clean_p
 from trainer.data.prepare.encode import FOLDER as TOKENS
 from trainer.data.prepare.encode import encode
 from trainer.data.prepare.engine import Engine, Processes
-from trainer.data.prepare.pipeline import Pipeline
+from trainer.data.prepare.pipeline import Pipeline, TokenPipeline
 from trainer.data.prepare.text import Text
+from trainer.data.prepare.tokens import copy_tokens
 from trainer.data.progress import progress
 from trainer.data.shards import (
     TOKENIZER_FILE,
@@ -56,7 +57,9 @@ class Prepared:
     """The output was complete already."""
 
 
-def prepare(pipeline: Pipeline, folder: Path, *, replace: bool = False, engine: Engine | None = None) -> Prepared:
+def prepare(
+    pipeline: Pipeline | TokenPipeline, folder: Path, *, replace: bool = False, engine: Engine | None = None
+) -> Prepared:
     """Run a pipeline into `folder`, or finish what an interrupted run left there. Waits while another process does so.
 
     Raises UserError where the folder holds something else (files that preparation did not write, or, without `replace`,
@@ -76,7 +79,11 @@ def prepare(pipeline: Pipeline, folder: Path, *, replace: bool = False, engine: 
             if done is not None:
                 return Prepared(folder, done, skipped=True)
             mark = claim(folder, inputs, replace=replace)
-            return Prepared(folder, _make_set(pipeline, folder, mark, engine, replace), skipped=False)
+            if isinstance(pipeline, TokenPipeline):
+                info = _describe(pipeline, folder, copy_tokens(pipeline, folder, mark), filters=())
+            else:
+                info = _make_set(pipeline, folder, mark, engine, replace)
+            return Prepared(folder, info, skipped=False)
     finally:
         engine.close()
 
@@ -168,7 +175,10 @@ def _provide_tokenizer(pipeline: Pipeline, folder: Path, mark: Mark, text: Text,
 
 
 def _describe(
-    pipeline: Pipeline, folder: Path, splits: dict[str, SplitInfo], filters: tuple[dict[str, Any], ...]
+    pipeline: Pipeline | TokenPipeline,
+    folder: Path,
+    splits: dict[str, SplitInfo],
+    filters: tuple[dict[str, Any], ...],
 ) -> DatasetInfo:
     """Write dataset.json."""
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
