@@ -41,10 +41,16 @@ def prepare(
     """
     from trainer.data.prepare import load_pipeline
     from trainer.data.prepare import prepare as run
-    from trainer.data.prepare.engine import Processes, RayData
+    from trainer.data.prepare.engine import Engine, Processes
 
     loaded = load_pipeline(pipeline)
-    chosen = RayData() if engine == "ray" else Processes(workers)
+    chosen: Engine
+    if engine == "ray":
+        from trainer.ray.stages import RayData
+
+        chosen = RayData()
+    else:
+        chosen = Processes(workers)
     result = run(loaded, output or Path(loaded.output), replace=replace, engine=chosen)
     splits = {name: split.tokens for name, split in result.info.splits.items()}
     if as_json:
