@@ -70,7 +70,7 @@ class Place(NamedTuple):
 class Contents:
     """Which documents are equal, by 64 bits of their hash; two of a million different ones agree with odds of 1e-8."""
 
-    def __init__(self, limit: int = 1 << 22) -> None:
+    def __init__(self, limit: int = 1 << 21) -> None:
         """`limit`: most distinct contents to keep; 28 bytes each, and as much again while they are sorted."""
         self._limit = limit
         self._rows = np.zeros(0, dtype=_CONTENT)

@@ -145,7 +145,8 @@ def test_a_set_without_its_tokenizer_shows_ids(prepared: Path, tmp_path: Path) -
     (folder / "tokenizer.json").unlink()
     split = inspect_data(str(folder)).splits[0]
     assert split.samples[0].text is None
-    assert list(split.samples[0].ids) == documents(folder, "train")[0][:64] or split.samples[0].ids
+    heads = [tuple(row[:64]) for row in documents(folder, "train")]
+    assert all(sample.ids in heads for sample in split.samples)
     assert split.vocabulary is not None
     assert (split.vocabulary.size, split.vocabulary.most_used[0].token) == (300, None)
     named = inspect_data(str(folder), tokenizer=str(prepared))
