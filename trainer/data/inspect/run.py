@@ -50,6 +50,7 @@ def inspect_data(
     """
     info = _description(path)
     names = _splits(path, info, split)
+    filters = _filters(path, info) if info else ()
     words, opened = _open(path, info, names, tokenizer)
     verified = _verify(path, info, names) if verify else None
     chosen = {
@@ -66,7 +67,7 @@ def inspect_data(
         sources=info.sources if info else (),
         fingerprint=first.fingerprint,
         tokenizer=words.tokenizer,
-        filters=_filters(path, info) if info else (),
+        filters=filters,
         splits=tuple(_split(name, counted, info, words) for name in names),
         verified_shards=verified,
     )

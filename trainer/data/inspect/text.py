@@ -20,6 +20,7 @@ from trainer.data.inspect.wording import (
     scope,
     size,
     token_word,
+    tokenizer_words,
     use_of_ids,
     visible,
 )
@@ -48,14 +49,10 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_head(report: Report, console: Console) -> None:
-    tokenizer = report.tokenizer
     facts = {
         "prepared": report.created_at,
         "fingerprint": report.fingerprint,
-        "tokenizer": f"{tokenizer.name}, {tokenizer.vocab_size:,} ids"
-        + ("" if tokenizer.eos_id is None else f", documents end with id {tokenizer.eos_id}")
-        if tokenizer
-        else "unknown",
+        "tokenizer": tokenizer_words(report.tokenizer),
         "verified": None
         if report.verified_shards is None
         else f"{report.verified_shards} shards have the hash that dataset.json says",
@@ -79,7 +76,7 @@ def _print_splits(report: Report, console: Console) -> None:
             f"{split.shards:,}",
             size(split.token_bytes),
             "-" if split.bytes_per_token is None else f"{split.bytes_per_token:.2f}",
-            "nothing: empty" if not split.tokens else "all" if split.read.complete else f"{percent(split.read.share)}",
+            "nothing: empty" if not split.tokens else "all" if split.read.complete else percent(split.read.share),
         )
     _show(console, table)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from trainer.data.inspect.report import Bucket, Repeats, Report, Split, Vocabulary
+from trainer.data.inspect.report import Bucket, Repeats, Report, Split, Tokenizer, Vocabulary
 
 # What would act on a terminal or hide in a page: control characters but new lines and tabs, and marks that turn the
 # direction of the text around them.
@@ -58,6 +58,14 @@ def scope(split: Split) -> str:
 def is_sample(report: Report) -> bool:
     """Whether some figures come from a part of the tokens."""
     return not all(split.read.complete for split in report.splits)
+
+
+def tokenizer_words(tokenizer: Tokenizer | None) -> str:
+    """The tokenizer in a line."""
+    if tokenizer is None:
+        return "unknown"
+    end = "" if tokenizer.eos_id is None else f", documents end with id {tokenizer.eos_id}"
+    return f"{tokenizer.name}, {tokenizer.vocab_size:,} ids{end}"
 
 
 def kept(report: Report) -> str | None:
