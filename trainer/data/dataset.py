@@ -1,8 +1,9 @@
 """Open a source of tokens: a prepared set or raw files, local or remote.
 
-`open_tokens` gives a `TokenSplit`; `open_training` and `open_validation` open what a run's settings name. Local files
-are mapped in place; remote ones stream through `trainer.data.cache`. A split's fingerprint is that of dataset.json; raw
-files have none, so theirs is the sha256 of their names, sizes and sampled content.
+`open_tokens` gives a `TokenSplit`, `open_shards` what it is made of; `open_training` and `open_validation` open what a
+run's settings name. Local files are mapped in place; remote ones stream through `trainer.data.cache`. A split's
+fingerprint is that of dataset.json; raw files have none, so theirs is the sha256 of their names, sizes and sampled
+content.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from trainer.data.shards import (
     load_dataset_json,
     open_arrow_shard,
 )
-from trainer.data.split import Shard, TokenizerInfo, TokenSplit
+from trainer.data.split import Shard, SplitShards, TokenizerInfo, TokenSplit
 from trainer.errors import UserError
 
-__all__ = ["TokenSplit", "open_tokens", "open_training", "open_validation", "splits_of"]
+__all__ = ["SplitShards", "TokenSplit", "open_shards", "open_tokens", "open_training", "open_validation", "splits_of"]
 
 # Raw files carry no hash: their fingerprint takes this much from the start, the middle and the end of each.
 FINGERPRINT_SAMPLE_BYTES = 1 << 16
@@ -66,11 +67,25 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
     Raises UserError for anything the user can put right: a missing path or split, refused access, a file that is empty,
     truncated or of another type, or fewer tokens than one sample.
     """
+    found = open_shards(source, split=split, cache=cache)
+    return TokenSplit(
+        found.name,
+        found.shards,
+        fingerprint=found.fingerprint,
+        sequence_length=sequence_length,
+        remote_bytes=found.remote_bytes,
+        tokenizer=found.tokenizer,
+        text_bytes=found.text_bytes,
+    )
+
+
+def open_shards(source: Source, *, split: str, cache: CacheConfig) -> SplitShards:
+    """The shards of one split, in order; they may hold no tokens. Raises UserError as `open_tokens` does."""
     location = _existing(source.path)
     shard_cache = _LazyCache(cache)
     if _is_prepared(source, location):
-        return _open_prepared(source, location, split, sequence_length, shard_cache)
-    return _open_raw(source, location, split, sequence_length, shard_cache)
+        return _prepared_shards(source, location, split, shard_cache)
+    return _raw_shards(source, location, split, shard_cache)
 
 
 def splits_of(source: Source) -> tuple[str, ...]:
@@ -125,9 +140,7 @@ def _is_prepared(source: Source, location: Location) -> bool:
     return False
 
 
-def _open_prepared(
-    source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache
-) -> TokenSplit:
+def _prepared_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
     where = location.join(DATASET_FILE)
     info = load_dataset_json(where.read(), where.url)
     part = info.splits.get(split)
@@ -150,11 +163,10 @@ def _open_prepared(
     ]
     tokenizer_file = location.join(TOKENIZER_FILE)
     record = info.tokenizer
-    return TokenSplit(
+    return SplitShards(
         f"{source.path} ({split})",
-        shards,
+        tuple(shards),
         fingerprint=info.fingerprint,
-        sequence_length=sequence_length,
         remote_bytes=None if location.local else cache.max_bytes,
         tokenizer=TokenizerInfo(
             record.name,
@@ -228,7 +240,7 @@ def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard])
             continue
 
 
-def _open_raw(source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache) -> TokenSplit:
+def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
     found = _raw_files(source, location)
     files = found if len(found) == 1 and found[0].path == location.path else _of_split(found, split)
     if not files:
@@ -243,11 +255,10 @@ def _open_raw(source: Source, location: Location, split: str, sequence_length: i
         raw = inspect_file(file)
         identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
         shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
-    return TokenSplit(
+    return SplitShards(
         f"{source.path} ({split})",
-        shards,
+        tuple(shards),
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
-        sequence_length=sequence_length,
         remote_bytes=None if location.local else cache.max_bytes,
         vocab_size=read_vocab_size(files[0].sibling(META_FILE)),
     )

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +32,7 @@ FORMAT = 1
 NOT_IN_FINGERPRINT = ("fingerprint", "created_at")
 
 Tokens = npt.NDArray[Any]
+Offsets = npt.NDArray[Any]
 
 
 class _Description(BaseModel):
@@ -283,7 +284,9 @@ class ShardWriter:
 class MappedShard:
     """Tokens of one shard as a few read-only arrays laid end to end; the file stays mapped while this lives."""
 
-    def __init__(self, chunks: Sequence[Tokens]) -> None:
+    def __init__(self, chunks: Sequence[Tokens], offsets: Sequence[Offsets] | None = None) -> None:
+        """`offsets` has, for each chunk, where its documents begin and the last one ends; None where nothing says."""
+        self._documents = None if offsets is None else tuple(zip(chunks, offsets, strict=True))
         self._chunks = [chunk for chunk in chunks if len(chunk)]
         self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
         self.num_tokens = int(self._ends[-1]) if self._chunks else 0
@@ -300,6 +303,15 @@ class MappedShard:
             filled += len(part)
             number += 1
 
+    def documents(self) -> Iterator[tuple[Tokens, Offsets]] | None:
+        """A chunk at a time: its tokens, and where in them its documents begin and the last one ends [documents + 1].
+
+        None where the file does not say. The tokens are not copied.
+        """
+        if self._documents is None:
+            return None
+        return ((chunk, offsets - offsets[0]) for chunk, offsets in self._documents)
+
 
 def open_arrow_shard(path: Path) -> MappedShard:
     """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""
@@ -307,7 +319,7 @@ def open_arrow_shard(path: Path) -> MappedShard:
         columns = _token_columns(path)
         kinds = {str(column.type.value_type) for column in columns}
         if not kinds - {"uint16", "uint32"}:
-            return MappedShard([_laid_end_to_end(column) for column in columns])
+            return MappedShard([_laid_end_to_end(column) for column in columns], [_offsets(c) for c in columns])
     except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
         # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
         if isinstance(error, OSError) and error.errno is not None:
@@ -345,6 +357,14 @@ def _laid_end_to_end(column: Any) -> Tokens:
         return np.empty(0, dtype=str(values.type))
     tokens = np.frombuffer(values.buffers()[1], dtype=str(values.type))[values.offset :]
     return tokens[column.offsets[0].as_py() : column.offsets[-1].as_py()]
+
+
+def _offsets(column: Any) -> Offsets:
+    """Where the lists of a column begin, and where the last ends, without a copy."""
+    offsets = column.offsets
+    if not len(column):
+        return np.zeros(1, dtype=np.int64)
+    return np.frombuffer(offsets.buffers()[1], dtype=str(offsets.type))[offsets.offset : offsets.offset + len(offsets)]
 
 
 def file_sha256(path: Path) -> str:

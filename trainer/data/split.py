@@ -50,6 +50,21 @@ class TokenizerInfo:
     path: str | None
 
 
+@dataclass(frozen=True)
+class SplitShards:
+    """The shards of one split of one source, as far as they are known before one of them is read."""
+
+    name: str
+    """What messages call the split."""
+    shards: tuple[Shard, ...]
+    fingerprint: str
+    remote_bytes: int | None
+    """None for local shards, and for remote ones how many bytes of them may stay mapped at once."""
+    tokenizer: TokenizerInfo | None = None
+    text_bytes: int | None = None
+    """UTF-8 bytes of the text behind the tokens, where they are known."""
+
+
 class TokenSplit:
     """One split of one source, ready for reading; safe to use from several threads."""
 
