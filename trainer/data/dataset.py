@@ -20,7 +20,7 @@ import numpy as np
 from trainer.data.cache import ShardCache, file_is_gone
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
-from trainer.data.meta_pkl import META_FILE, read_vocab_size
+from trainer.data.meta_pkl import META_FILE, read_meta
 from trainer.data.remote import Location, locate
 from trainer.data.shards import (
     DATASET_FILE,
@@ -75,6 +75,7 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
         sequence_length=sequence_length,
         remote_bytes=found.remote_bytes,
         tokenizer=found.tokenizer,
+        vocab_size=found.vocab_size,
         text_bytes=found.text_bytes,
     )
 
@@ -255,12 +256,13 @@ def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCach
         raw = inspect_file(file)
         identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
         shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
+    meta = read_meta(files[0].sibling(META_FILE))
     return SplitShards(
         f"{source.path} ({split})",
         tuple(shards),
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         remote_bytes=None if location.local else cache.max_bytes,
-        vocab_size=read_vocab_size(files[0].sibling(META_FILE)),
+        vocab_size=meta.vocab_size if meta else None,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.data.remote import Location
 from trainer.errors import UserError
@@ -19,22 +19,32 @@ META_FILE = "meta.pkl"
 MAX_BYTES = 64 * 1024 * 1024
 
 
-def read_vocab_size(location: Location) -> int | None:
-    """The vocabulary's size in a meta.pkl; None where there is no such file. Raises UserError for any other content."""
+class Meta(NamedTuple):
+    """What a meta.pkl says."""
+
+    vocab_size: int
+    characters: dict[int, str]
+    """The text of each id where the vocabulary is one of characters; empty otherwise."""
+
+
+def read_meta(location: Location) -> Meta | None:
+    """The content of a meta.pkl; None where there is no such file. Raises UserError for any other content."""
     if location.info() is None:
         return None
     try:
         raw = _PlainUnpickler(io.BytesIO(location.read(0, MAX_BYTES))).load()
-        vocab_size = raw["vocab_size"]
+        vocab_size, characters = raw["vocab_size"], raw.get("itos", {})
         if type(vocab_size) is not int or vocab_size <= 0:
             raise ValueError(f"vocab_size is {vocab_size!r}")
+        if not all(type(number) is int and type(text) is str for number, text in characters.items()):
+            raise ValueError("itos does not lead from numbers to text")
     except Exception as error:  # damaged pickles raise anything
         raise UserError(
             f"{clean_url(location.url)} is not nanoGPT's: {type(error).__name__}: {error}",
-            expected="a pickled dict of plain values with vocab_size",
+            expected="a pickled dict of plain values with vocab_size, and itos for characters",
             fix="write it again, or take it away: the run then goes by model.vocab_size",
         ) from error
-    return vocab_size
+    return Meta(vocab_size, characters)
 
 
 class _PlainUnpickler(pickle.Unpickler):

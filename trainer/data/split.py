@@ -61,6 +61,8 @@ class SplitShards:
     remote_bytes: int | None
     """None for local shards, and for remote ones how many bytes of them may stay mapped at once."""
     tokenizer: TokenizerInfo | None = None
+    vocab_size: int | None = None
+    """Of a tokenizer that is not known itself."""
     text_bytes: int | None = None
     """UTF-8 bytes of the text behind the tokens, where they are known."""
 

@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class RayData:
-    """An engine of preparation (`trainer.data.prepare.engine`) on the cluster of RAY_ADDRESS, or on one started here."""
+    """An engine of preparation (`trainer.data.prepare.engine`): the cluster of RAY_ADDRESS, or one started here."""
 
     name = "Ray Data"
 

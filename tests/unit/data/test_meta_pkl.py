@@ -11,7 +11,7 @@ import pytest
 
 from trainer.data.config import CacheConfig, Source
 from trainer.data.dataset import open_tokens
-from trainer.data.meta_pkl import read_vocab_size
+from trainer.data.meta_pkl import Meta, read_meta
 from trainer.data.remote import locate
 from trainer.errors import UserError
 
@@ -24,8 +24,8 @@ def nanogpt(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def found(folder: Path) -> int | None:
-    return read_vocab_size(locate(str(folder / "meta.pkl")))
+def found(folder: Path) -> Meta | None:
+    return read_meta(locate(str(folder / "meta.pkl")))
 
 
 @pytest.mark.parametrize("path", ["", "train.bin"])
@@ -35,6 +35,12 @@ def test_files_that_are_used_in_place_have_its_vocabulary(nanogpt: Path, path: s
     assert (split.vocab_size, split.tokenizer) == (65, None)
     (nanogpt / "meta.pkl").unlink()
     assert open_tokens(source, split="train", sequence_length=8, cache=CacheConfig()).vocab_size is None
+
+
+def test_it_tells_the_vocabulary(nanogpt: Path) -> None:
+    assert found(nanogpt) == Meta(65, {0: "\n"})
+    (nanogpt / "meta.pkl").unlink()
+    assert found(nanogpt) is None
 
 
 class _Touch:
@@ -66,6 +72,7 @@ def test_code_in_it_is_not_run(nanogpt: Path) -> None:
         pickle.dumps({"vocab_size": "6"}),
         pickle.dumps({"vocab_size": 0}),
         pickle.dumps({"vocab_size": np.int64(6)}),
+        pickle.dumps({"vocab_size": 6, "itos": {0: b"a"}}),
         pickle.dumps({"vocab_size": 6})[:-3],
     ],
 )

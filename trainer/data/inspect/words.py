@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer as Engine
 
 from trainer.data.inspect.report import Tokenizer
+from trainer.data.meta_pkl import META_FILE, read_meta
 from trainer.data.remote import locate
 from trainer.data.shards import DATASET_FILE, TOKENIZER_FILE
-from trainer.data.sources.token_files import META_FILE, TokenFiles, load_meta
 from trainer.data.split import TokenizerInfo
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
 from trainer.errors import UserError
@@ -68,7 +68,7 @@ def words_of_raw(first_file: str, named: str | None) -> Words:
             eos_id=_end_of_text(engine),
         )
         return _words(engine, known)
-    meta = load_meta(TokenFiles(type="tokens", path=first_file))
+    meta = read_meta(locate(first_file).sibling(META_FILE))
     if meta is None:
         return Words()
     known = Tokenizer(name=META_FILE, fingerprint=None, vocab_size=meta.vocab_size, eos_id=None)

@@ -16,7 +16,7 @@ from trainer.data.cache import ShardCache
 from trainer.data.config import CacheConfig
 from trainer.data.dataset import VALIDATION_NAME
 from trainer.data.formats import SUFFIXES, inspect_file, open_raw_shard
-from trainer.data.meta_pkl import META_FILE, read_vocab_size
+from trainer.data.meta_pkl import META_FILE, read_meta
 from trainer.data.remote import Location, locate
 from trainer.data.shards import MappedShard, Tokens
 from trainer.data.sources.base import digest
@@ -70,10 +70,10 @@ def check_vocabulary(source: TokenFiles, vocab_size: int) -> None:
     """Raise UserError where a meta.pkl beside the files speaks of more ids than the tokenizer has."""
     first = next(iter(source.splits().values()))[0]
     location = locate(first.url).sibling(META_FILE)
-    found = read_vocab_size(location)
-    if found is not None and found > vocab_size:
+    found = read_meta(location)
+    if found is not None and found.vocab_size > vocab_size:
         raise UserError(
-            f"{clean_url(location.url)} says that the files have {found} ids",
+            f"{clean_url(location.url)} says that the files have {found.vocab_size} ids",
             expected=f"at most {vocab_size}, which the tokenizer has",
             fix="name the tokenizer that made these files",
         )
