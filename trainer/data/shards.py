@@ -300,6 +300,13 @@ class MappedShard:
             filled += len(part)
             number += 1
 
+    def head(self, count: int) -> Tokens:
+        """A copy of the first `count` tokens, or of all where there are fewer, in their stored type."""
+        parts = [
+            chunk[: max(0, count - int(end) + len(chunk))] for chunk, end in zip(self._chunks, self._ends, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
+
 
 def open_arrow_shard(path: Path) -> MappedShard:
     """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""
