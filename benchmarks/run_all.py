@@ -183,6 +183,19 @@ def loader(report: Report) -> tuple[str, bool]:
     return f"{slowest:,.0f}; {growth:+.1f} MB", slowest >= report["bar_tokens_per_second_per_core"]
 
 
+def loader_remote(mode: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        ratio, rates = report[mode]["ratio_to_fastest"], report[mode]["tokens_per_second"]
+        return f"{ratio:.2f} ({rates['gpt-run'] / 1e6:.0f}M tokens/s)", ratio >= report["bar_ratio"]
+
+    return figure
+
+
+def seek(report: Report) -> tuple[str, bool]:
+    slowest = max(row["batch_seconds"] for row in report["results"] if row["step"])
+    return f"{slowest * 1e3:.0f} ms", slowest < report["bar_seconds"]
+
+
 def parity(family: str) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         results = [result for result in report["results"] if result["model"].split(",")[0] == family]
@@ -285,6 +298,22 @@ ROWS = [
     Row("throughput-10m", "the same: 10.6M parameters", ">= 0.97", "throughput_cpu", throughput("10m")),
     Row("throughput-50m", "the same: 51M parameters", ">= 0.97", "throughput_cpu", throughput("50m")),
     Row("loader", "loader alone, tokens/s per core; memory over 3 epochs", ">= 364,000; flat", "loader", loader),
+    Row(
+        "loader-cold",
+        "loader tokens/s from an S3 server against the faster of mosaicml-streaming and litdata, empty cache",
+        ">= 1.0",
+        "loader_remote",
+        loader_remote("cold"),
+    ),
+    Row("loader-warm", "the same with a warm cache", ">= 1.0", "loader_remote", loader_remote("warm")),
+    Row(
+        "seek",
+        "from making a loader at step 1,000,000 to its first batch; slowest of one and three sources of 6 and "
+        "10,000 shards",
+        "< 50 ms",
+        "seek",
+        seek,
+    ),
     Row(
         "logits-gpt2",
         "logits against Transformers, export and import: GPT-2",

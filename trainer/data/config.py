@@ -28,6 +28,12 @@ class Source(Settings):
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of the sequences drawn from this source, relative to the other sources' weights."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether it streams through the cache."""
+        scheme, found, _ = self.path.partition("://")
+        return bool(found) and scheme not in ("file", "local")
+
 
 class CacheConfig(Settings):
     """Bounded local cache for shards that are streamed from object storage."""
@@ -76,10 +82,14 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _cache_holds_two_groups(self) -> Self:
-        if self.cache.max_bytes < 2 * self.shuffle_group_bytes:
+        # Of each remote source, since each reads ahead by itself; with none, the settings still have to fit each other.
+        sources = max(1, sum(source.remote for source in self.train))
+        needed = 2 * self.shuffle_group_bytes * sources
+        if self.cache.max_bytes < needed:
+            each = f" of each of {sources} remote sources" if sources > 1 else ""
             raise ValueError(
                 f"cache.max_bytes is {self.cache.max_bytes}, shuffle_group_bytes {self.shuffle_group_bytes}: the cache "
-                "must hold the group being read and the next one; set cache.max_bytes to at least "
-                f"{2 * self.shuffle_group_bytes} or make the groups smaller"
+                f"must hold the group being read and the next one{each}; set cache.max_bytes to at least {needed} or "
+                "make the groups smaller"
             )
         return self

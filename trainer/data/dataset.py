@@ -12,12 +12,13 @@ import hashlib
 import json
 import re
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from trainer.data.cache import ShardCache, file_is_gone
+from trainer.data.cache import ShardCache, file_is_gone, hold
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
 from trainer.data.meta_pkl import META_FILE, read_meta
@@ -210,7 +211,9 @@ def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, i
 
 def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
-        mapped = _map_file(lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard)
+        mapped = _map_file(
+            lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard, cached=location.local is None
+        )
         if mapped.num_tokens != shard.tokens:
             raise UserError(
                 f"shard {location.url} holds {mapped.num_tokens} tokens",
@@ -231,14 +234,25 @@ def _local_copy(location: Location, cache: _LazyCache, size: int, sha256: str | 
     return location.local
 
 
-def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard]) -> MappedShard:
+def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard], *, cached: bool) -> MappedShard:
     """Map what `find` gives; again where another process made room in the cache between the two."""
     while True:
         path = find()
         try:
-            return map_path(path)
+            return _hold_and_map(path, map_path) if cached else map_path(path)
         except FileNotFoundError:
             continue
+
+
+def _hold_and_map(path: Path, map_path: Callable[[Path], MappedShard]) -> MappedShard:
+    let_go = hold(path)
+    try:
+        mapped = map_path(path)
+    except BaseException:
+        let_go()
+        raise
+    weakref.finalize(mapped, let_go)
+    return mapped
 
 
 def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
@@ -269,7 +283,9 @@ def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCach
 def _raw_opener(location: Location, raw: RawFile, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
         return _map_file(
-            lambda: _local_copy(location, cache, raw.size), lambda path: open_raw_shard(path, raw, cache.get)
+            lambda: _local_copy(location, cache, raw.size),
+            lambda path: open_raw_shard(path, raw, cache.get),
+            cached=location.local is None,
         )
 
     return map_shard

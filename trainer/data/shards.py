@@ -312,6 +312,13 @@ class MappedShard:
             return None
         return ((chunk, offsets - offsets[0]) for chunk, offsets in self._documents)
 
+    def head(self, count: int) -> Tokens:
+        """A copy of the first `count` tokens, or of all where there are fewer, in their stored type."""
+        parts = [
+            chunk[: max(0, count - int(end) + len(chunk))] for chunk, end in zip(self._chunks, self._ends, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
+
 
 def open_arrow_shard(path: Path) -> MappedShard:
     """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from trainer.data.shards import (
+    MappedShard,
     ShardWriter,
     file_sha256,
     fingerprint,
@@ -54,6 +55,18 @@ def test_a_mapped_shard_reads_across_record_batches(tmp_path: Path) -> None:
         out = np.empty(length, dtype=np.int64)
         mapped.copy_to(start, out)
         assert out.tolist() == list(range(start, start + length))
+
+
+def test_the_head_of_a_mapped_shard_is_a_copy_of_its_first_tokens() -> None:
+    chunks = [np.arange(start, start + 5, dtype=np.uint16) for start in (0, 5, 10)]
+    shard = MappedShard(chunks)
+    assert [shard.head(count).tolist() for count in (0, 3, 5, 7, 99)] == [
+        list(range(count)) for count in (0, 3, 5, 7, 15)
+    ]
+    head = shard.head(7)
+    chunks[0][:] = 0
+    assert (head.dtype, head.tolist()) == (np.dtype(np.uint16), list(range(7)))
+    assert MappedShard([]).head(3).tolist() == []
 
 
 def test_a_failed_writer_leaves_no_unfinished_file(tmp_path: Path) -> None:
