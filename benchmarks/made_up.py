@@ -15,7 +15,6 @@ from pathlib import Path
 
 from trainer.data.corpus import help_topics, library_files
 
-FILE_BYTES = 50_000_000
 DOCUMENT_CHARACTERS = 3000
 PROSE_SHARE = 0.75
 NEAR_EVERY = 10
@@ -25,8 +24,8 @@ _CODE = re.compile(r"[{}=_<>|\\]|\(\)")
 _LETTERS_SHARE = 0.7
 
 
-def write_jsonl(folder: Path, num_bytes: float, *, seed: int = 1) -> int:
-    """Write files of at most FILE_BYTES, text-NNN.jsonl; returns the bytes of all texts, in UTF-8."""
+def write_jsonl(folder: Path, num_bytes: float, *, file_bytes: float = 50e6, seed: int = 1) -> int:
+    """Write text-NNN.jsonl, each of about `file_bytes` of text; returns the bytes of all texts, in UTF-8."""
     written = total = 0
     texts = documents(seed)
     while total < num_bytes:
@@ -35,7 +34,7 @@ def write_jsonl(folder: Path, num_bytes: float, *, seed: int = 1) -> int:
             for text in texts:
                 file.write(json.dumps({"text": text}) + "\n")
                 size += len(text.encode())
-                if size >= min(FILE_BYTES, num_bytes - total):
+                if size >= min(file_bytes, num_bytes - total):
                     break
         total += size
     return total

@@ -1,6 +1,6 @@
 """The last stage of preparation, from cleaned text on disk to finished shards, against bare calls of the same engine.
 
-    python -m benchmarks.tokenise_and_write [--megabytes 24] [--fast-megabytes 200] [--rounds 3] [--json]
+    python -m benchmarks.tokenise_and_write [--megabytes 16] [--fast-megabytes 200] [--rounds 3] [--json]
 
 Both sides run in the same worker processes, one per core, in rounds that begin with the other side each time. The bare
 side has the same batches of text in memory and calls `tokenizers` (encode_batch_fast) or gigatoken on them; reading
@@ -53,7 +53,7 @@ BARE = {"tokenizers": bare_tokenizers, "gigatoken": bare_gigatoken}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=float, default=24, help="text for `tokenizers`")
+    parser.add_argument("--megabytes", type=float, default=16, help="text for `tokenizers`")
     parser.add_argument("--fast-megabytes", type=float, default=200, help="text for gigatoken; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
