@@ -7,6 +7,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -107,14 +108,16 @@ class Stopped(BaseException):
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, num_documents: int, error: BaseException | None = None) -> None:
-    left, add = iter(range(num_documents)), ShardWriter.add
+    left, extend = iter(range(num_documents)), ShardWriter.extend
 
-    def add_or_stop(self: ShardWriter, tokens: list[int], text_bytes: int) -> None:
-        if next(left, None) is None:
-            raise error or Stopped
-        add(self, tokens, text_bytes)
+    def extend_or_stop(self: ShardWriter, tokens: Any, lengths: Any, text_bytes: Any) -> None:
+        ends = np.cumsum([0, *lengths])
+        for document, size in enumerate(text_bytes):
+            if next(left, None) is None:
+                raise error or Stopped
+            extend(self, tokens[ends[document] : ends[document + 1]], lengths[document : document + 1], [size])
 
-    monkeypatch.setattr(ShardWriter, "add", add_or_stop)
+    monkeypatch.setattr(ShardWriter, "extend", extend_or_stop)
 
 
 def test_what_an_interrupted_preparation_finished_is_kept(

@@ -52,9 +52,7 @@ class Processes:
         if len(todo) <= 1 or self.workers == 1:
             yield from map(function, todo)
             return
-        pool = self._pool = self._pool or ProcessPoolExecutor(
-            self.workers, mp_context=get_context("forkserver"), initializer=_one_thread_each
-        )
+        pool = self._pool = self._pool or self._start(function.__module__)
         waiting: deque[Future[Result]] = deque()
         try:
             for task in todo:
@@ -76,8 +74,14 @@ class Processes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
+    def _start(self, module: str) -> ProcessPoolExecutor:
+        context = get_context("forkserver")
+        # Imported once, by the process that workers are forked from: costs time and memory once, not per worker.
+        context.set_forkserver_preload(["__main__", module])
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_one_thread_each)
+
 
 def _one_thread_each() -> None:
     # As many processes as cores, so libraries with threads of their own would only get in each other's way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"

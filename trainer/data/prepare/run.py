@@ -40,11 +40,14 @@ from trainer.data.shards import (
 )
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import BpeTokenizer, load_tokenizer_spec
+from trainer.data.tokenizers.encoder import Encoder
 from trainer.data.tokenizers.train import train_tokenizer
 from trainer.errors import UserError
 
 # Cleaned text that no pipeline shares.
 CLEANED = ".prepare.cleaned"
+# Less text is encoded before a faster engine is proven right.
+FAST_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,11 @@ def _make_set(pipeline: Pipeline, folder: Path, mark: Mark, engine: Engine, repl
             fix="check the sources and the step that dropped most",
         )
     mark = _provide_tokenizer(pipeline, folder, mark, text, engine)
+    tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+    encoder = Encoder(tokenizer, "auto" if text.num_bytes >= FAST_BYTES else "tokenizers")
     with progress(f"encoding by {engine.name}", text.num_bytes) as advance:
-        limit = pipeline.validation_fraction * (1 << 64)
-        splits = encode(text, folder, mark, engine, advance, limit=limit, shard_tokens=pipeline.shard_tokens)
+        limit, shard_tokens = pipeline.validation_fraction * (1 << 64), pipeline.shard_tokens
+        splits = encode(text, folder, mark, encoder, engine, advance, limit=limit, shard_tokens=shard_tokens)
     if not splits["train"].tokens:
         raise UserError(
             f"pipeline {pipeline.name} gives no training tokens: all {text.documents} documents are for validation",

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from trainer.data.output import SPLITS, Mark, write_mark
 from trainer.data.prepare.pipeline import TokenPipeline
 from trainer.data.progress import progress
-from trainer.data.shards import TOKENIZER_FILE, ShardWriter, SplitInfo, Tokens, token_dtype, write_atomically
+from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, Tokens, token_dtype, write_atomically
 from trainer.data.sources.token_files import check_vocabulary, token_rows
 from trainer.data.tokenizer import end_of_text_id, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import load_tokenizer_spec
@@ -32,26 +33,34 @@ def copy_tokens(pipeline: TokenPipeline, folder: Path, mark: Mark) -> dict[str, 
     end, size = end_of_text_id(tokenizer), vocabulary_size(tokenizer)
     for source in pipeline.sources:
         check_vocabulary(source, size)
+    finished = dict(mark.shards)
+
+    def note(split: str, shards: tuple[ShardInfo, ...]) -> None:
+        finished[split] = shards
+        write_mark(folder, mark.model_copy(update={"shards": dict(finished)}))
+
     splits = {}
     with (
         progress("copying tokens", sum(source.num_bytes() for source in pipeline.sources)) as advance,
         ExitStack() as stack,
     ):
         for split in SPLITS:
-            finished = mark.shards[split]
             writer = stack.enter_context(
-                ShardWriter(folder, split, dtype=token_dtype(size), shard_tokens=pipeline.shard_tokens, after=finished)
+                ShardWriter(
+                    folder,
+                    split,
+                    dtype=token_dtype(size),
+                    shard_tokens=pipeline.shard_tokens,
+                    after=mark.shards[split],
+                    on_finish=partial(note, split),
+                )
             )
-            behind = sum(shard.documents for shard in finished)
+            behind = sum(shard.documents for shard in mark.shards[split])
             for number, row in enumerate(_rows(pipeline, split, end, size)):
                 advance(row.nbytes)
-                if number < behind:
-                    continue
-                # What the text behind the tokens measured nobody knows.
-                writer.add(row, text_bytes=0)
-                if writer.num_finished > len(mark.shards[split]):
-                    mark = mark.model_copy(update={"shards": {**mark.shards, split: writer.finished}})
-                    write_mark(folder, mark)
+                if number >= behind:
+                    # What the text behind the tokens measured nobody knows.
+                    writer.add(row, text_bytes=0)
             splits[split] = SplitInfo.of(writer.close())
     if not splits["train"].tokens:
         raise UserError(
