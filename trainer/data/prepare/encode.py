@@ -22,9 +22,10 @@ from trainer.data.prepare.cleaned import read_texts
 from trainer.data.prepare.engine import Engine
 from trainer.data.prepare.text import Text
 from trainer.data.progress import Advance
-from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, durable_rename, token_dtype
+from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, token_dtype
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, vocabulary_size
 from trainer.data.tokenizers.encoder import Encoder
+from trainer.durable import durable_rename
 
 # Less text is encoded before a faster engine is proven right.
 FAST_BYTES = 50_000_000
