@@ -44,8 +44,6 @@ def bucket(
     server = start_server(request.param)
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    for kind in ("s3", "gs", "abfs"):  # clients of other tests' servers
-        fsspec.get_filesystem_class(kind).clear_instance_cache()
     # Several parts without megabytes for each.
     monkeypatch.setattr(upload, "PART_BYTES", 5 * MIB)
     return f"{server.url}/fetch/{next(_numbers)}"

@@ -21,7 +21,7 @@ from urllib.request import getproxies
 from trainer.data.fetch.config import MIB, FetchConfig
 from trainer.data.fetch.pace import Pace
 from trainer.data.fetch.remote import Answer, Changed, Cut, Facts, Garbled, StatusError, Unusable
-from trainer.errors import UserError
+from trainer.extras import needs
 from trainer.storage_errors import clean_url
 
 if TYPE_CHECKING:
@@ -97,14 +97,8 @@ class Web:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            try:
+            with needs("data", "files of http(s)://"):
                 import aiohttp
-            except ImportError as error:
-                raise UserError(
-                    f"http(s) needs a package that is not installed: {error}",
-                    expected="the extra `data` of this package",
-                    fix="pip install 'gpt-run[data]'",
-                ) from error
             self._session = aiohttp.ClientSession(
                 # Compressed on the way, sizes and ranges would be those of another file.
                 headers={"User-Agent": self._config.user_agent, "Accept-Encoding": "identity"},

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
 from trainer.errors import UserError
+from trainer.extras import needs
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -88,14 +89,8 @@ class RayData:
 
     def __init__(self) -> None:
         """Raises UserError where Ray is not installed."""
-        try:
+        with needs("ray", "--engine ray"):
             import ray
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "--engine ray, and Ray is not installed",
-                expected="an installation with the extra `ray`",
-                fix="pip install 'gpt-run[ray]', or leave --engine out",
-            ) from error
         self._ours = not ray.is_initialized()
         if self._ours:
             ray.init(log_to_driver=False, logging_level=logging.WARNING)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -17,7 +16,7 @@ from trainer.data.sources import TextSource
 from trainer.data.tokenizer import tokenizer_fingerprint
 from trainer.data.tokenizers.config import BpeTokenizer, TokenizerSettings, load_tokenizer_spec, tokenizer_label
 from trainer.errors import UserError
-from trainer.settings import Settings, settings_sha256
+from trainer.settings import Settings, joined_sha256, settings_sha256
 from trainer.yaml_dialect import load_yaml
 
 # Raise when the same inputs give other cleaned text, or other shards, than before.
@@ -68,7 +67,7 @@ class Pipeline(Settings):
     def cleaning_sha256(self) -> str:
         """Hex sha256 of everything that decides the cleaned text: sources and their state, steps, duplicates, seed."""
         near = self.duplicates.near
-        return _sha256(
+        return joined_sha256(
             [
                 str(CLEANING_METHOD),
                 str(self.seed),
@@ -84,7 +83,7 @@ class Pipeline(Settings):
         parts.append(settings_sha256(self.model_copy(update={"output": "-", "cleaned": None})))
         if not isinstance(self.tokenizer, BpeTokenizer):
             parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
-        return _sha256(parts)
+        return joined_sha256(parts)
 
 
 def load_pipeline(name: str) -> Pipeline:
@@ -119,7 +118,3 @@ def load_pipeline(name: str) -> Pipeline:
 
 def _shipped() -> Iterator[Any]:
     return iter(resources.files("trainer.data").joinpath("pipelines").iterdir())
-
-
-def _sha256(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
