@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -48,3 +49,10 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def discard(upload: Any) -> None:
+    """Give up what fsspec was writing to a bucket, so that it appears neither now nor when the stream is collected."""
+    with suppress(Exception):  # the client's own clean-up is best effort
+        upload.discard()
+    upload.closed = True

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar, cast
 import fsspec
 import stamina
 
-from trainer.durable import sync, write_atomically
+from trainer.durable import discard, sync, write_atomically
 from trainer.errors import UserError
 from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
 
@@ -147,12 +147,12 @@ class Store:
                 yield stream
             except BaseException:
                 # fsspec would otherwise complete the upload of half a file when the stream is collected.
-                _discard(stream)
+                discard(stream)
                 raise
             try:
                 stream.close()
             except BaseException:
-                _discard(stream)
+                discard(stream)
                 raise
 
     def download(self, path: str, target: Path, size_bytes: int) -> str:
@@ -328,13 +328,6 @@ def _open_durable(target: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-
-
-def _discard(stream: Any) -> None:
-    """Give an upload up without completing it; the client's own clean-up is best effort."""
-    with contextlib.suppress(Exception):
-        stream.discard()
-    stream.closed = True
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ class Partial:
         os.ftruncate(self._file, 0)
         self.facts, self.covered = None, ()
 
-    def write(self, offset: int, content: bytes | bytearray) -> None:
+    def write(self, offset: int, content: bytes) -> None:
         """Put bytes in their place."""
         view = memoryview(content)
         while view:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 CONNECT_SECONDS = 30.0
+# Of each connection; what has come since the last write is written at once.
+BUFFER_BYTES = MIB // 4
 # Lists and folder pages are held in memory.
 PAGE_BYTES = 256 * MIB
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<first>\d+)-(?P<last>\d+)|\*)/(?P<total>\d+|\*)")
@@ -103,6 +105,7 @@ class Web:
                 # Compressed on the way, sizes and ranges would be those of another file.
                 headers={"User-Agent": self._config.user_agent, "Accept-Encoding": "identity"},
                 auto_decompress=False,
+                read_bufsize=BUFFER_BYTES,
                 connector=aiohttp.TCPConnector(limit=self._config.streams),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=self._config.timeout_seconds
@@ -180,12 +183,12 @@ class WebFile:
         )
 
     def _answered(self, response: aiohttp.ClientResponse, num_bytes: int | None) -> Facts:
-        return Facts(num_bytes, _version(response), _modified(response), self._facts.known, self._facts.hint)
+        return Facts(num_bytes, _version(response), _modified(response), self._facts.known)
 
 
 async def _chunks(
     response: aiohttp.ClientResponse, start: int, count: int | None, *, drop: bool = False
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The body as it arrives, `count` bytes (None: as many as come). Raises for more, Cut for fewer."""
     import aiohttp
 
