@@ -7,12 +7,16 @@ so that a neighbour's burst of load or a change of clock spoils single rounds an
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import datetime
 import gc
 import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +26,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+# Of linux/prctl.h.
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def hardware() -> dict[str, Any]:
@@ -124,6 +131,24 @@ def interleave(sides: Mapping[str, Side], *, rounds: int, steps: int) -> dict[st
         for name in names[first:] + names[:first]:
             timings[name].append(sides[name].run(steps))
     return timings
+
+
+def processor_seconds(command: Sequence[str]) -> float:
+    """Processor seconds that a command and all processes below it took, those that outlive their parents included.
+
+    Linux only: orphans are handed to this process, which must have no children of its own. Ends it with what the
+    command wrote to standard error where that fails.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = os.times()
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        sys.exit(f"{result.stderr}{' '.join(command)} ended with {result.returncode}")
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ import psutil
 from trainer.data.config import CacheConfig, Source
 from trainer.data.dataset import open_tokens
 from trainer.data.loader import BatchLoader
-from trainer.data.shards import DatasetInfo, ShardWriter, SplitInfo, TokenizerRecord, write_dataset_json
+from trainer.data.shards import DatasetInfo, ShardWriter, SplitInfo, TokenizerRecord, Tokens, write_dataset_json
 from trainer.data.split import TokenSplit
 
 BAR = 364_000
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     as_json = parser.parse_args().json
     with tempfile.TemporaryDirectory() as name:
-        write_set(Path(name))
+        write_set(Path(name), random_tokens(), shard_tokens=8_000_000)
         results = [measure(Path(name), length=length, workers=workers) for length in (1024, 2048) for workers in (0, 1)]
     if as_json:
         print(json.dumps({"bar_tokens_per_second_per_core": BAR, "results": results}))
@@ -52,12 +52,17 @@ def main() -> None:
         )
 
 
-def write_set(folder: Path) -> None:
-    """A prepared set of random tokens in shards of 8M."""
-    random = np.random.default_rng(1)
-    with ShardWriter(folder, "train", dtype="uint16", shard_tokens=8_000_000) as writer:
-        for _ in range(TOKENS // DOCUMENT_TOKENS):
-            writer.add(random.integers(0, VOCAB_SIZE, DOCUMENT_TOKENS, dtype=np.uint16), 4 * DOCUMENT_TOKENS)
+def random_tokens() -> Tokens:
+    """TOKENS of them, the same in every run."""
+    return np.random.default_rng(1).integers(0, VOCAB_SIZE, TOKENS, dtype=np.uint16)
+
+
+def write_set(folder: Path, tokens: Tokens, *, shard_tokens: int) -> None:
+    """A prepared set of uint16 tokens, cut into documents of DOCUMENT_TOKENS."""
+    with ShardWriter(folder, "train", dtype="uint16", shard_tokens=shard_tokens) as writer:
+        for start in range(0, len(tokens), DOCUMENT_TOKENS):
+            document = tokens[start : start + DOCUMENT_TOKENS]
+            writer.add(document, 4 * len(document))
         shards = writer.close()
     write_dataset_json(
         folder,

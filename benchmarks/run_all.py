@@ -74,7 +74,7 @@ def scripts(only: list[str] | None) -> list[str]:
 
 def run(script: str) -> Report | None:
     """The report of one script; None if it printed none."""
-    command = [sys.executable, "-m", f"benchmarks.{script}", "--json"]
+    command = [sys.executable, "-m", f"benchmarks.{script}", *ARGUMENTS.get(script, ()), "--json"]
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     try:
         report: Report = json.loads(result.stdout)
@@ -183,6 +183,19 @@ def loader(report: Report) -> tuple[str, bool]:
     return f"{slowest:,.0f}; {growth:+.1f} MB", slowest >= report["bar_tokens_per_second_per_core"]
 
 
+def loader_remote(mode: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        ratio, rates = report[mode]["ratio_to_fastest"], report[mode]["tokens_per_second"]
+        return f"{ratio:.2f} ({rates['gpt-run'] / 1e6:.0f}M tokens/s)", ratio >= report["bar_ratio"]
+
+    return figure
+
+
+def seek(report: Report) -> tuple[str, bool]:
+    slowest = max(row["batch_seconds"] for row in report["results"] if row["step"])
+    return f"{slowest * 1e3:.0f} ms", slowest < report["bar_seconds"]
+
+
 def parity(family: str) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         results = [result for result in report["results"] if result["model"].split(",")[0] == family]
@@ -222,6 +235,54 @@ def overhead(report: Report) -> tuple[str, bool]:
     return f"{report['ratio']:.2%} ({report['seconds'] * 1e6:.0f} us)", report["ratio"] < report["bar_ratio"]
 
 
+def near_duplicates(report: Report) -> tuple[str, bool]:
+    ratio, recall, precision = report["ratio"], report["recall"], report["precision"]
+    figure = (
+        f"{ratio['datasketch']:.1f}, {ratio['datasketch with CRC-32']:.1f} with its faster hash; recall "
+        f"{recall['ours']:.3f} against {recall['datasketch']:.3f}, precision {precision['ours']:.3f} against "
+        f"{precision['datasketch']:.3f}"
+    )
+    as_good = all(kind["ours"] >= kind["datasketch"] - report["bar_difference"] for kind in (recall, precision))
+    return figure, as_good and ratio["datasketch"] >= report["bar_ratio"]
+
+
+def near_duplicates_memory(report: Report) -> tuple[str, bool]:
+    figure = " and ".join(f"{peak:.0f} MB on {size} MB" for size, peak in report["peak_megabytes"].items())
+    return f"{report['memory_ratio']:.2f} ({figure})", report["memory_ratio"] <= report["bar_memory_ratio"]
+
+
+def encoding(report: Report) -> tuple[str, bool]:
+    speeds = ", ".join(
+        f"{name} {figures['mb_per_second']:.1f}"
+        for name, figures in report["engines"].items()
+        if name in ("tokenizers", "gigatoken", "tiktoken")
+    )
+    return f"{speeds}; ids {'equal' if report['same_ids'] else 'differ'}", report["same_ids"]
+
+
+def tokenise_and_write(engine: str, *, bar: bool) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        result = report["engines"].get(engine)
+        if result is None:
+            return f"not used: {report['choice']}", True
+        figure = f"{result['ratio']:.2f} ({result['megabytes_per_second']:.1f} MB/s)"
+        return figure, not bar or result["ratio"] >= report["bar_ratio"]
+
+    return figure
+
+
+def prepare_memory(report: Report) -> tuple[str, bool]:
+    figure = " and ".join(f"{run['peak_megabytes']:.0f} MB on {run['megabytes']:.0f} MB" for run in report["runs"])
+    return f"{report['memory_ratio']:.2f} ({figure})", report["memory_ratio"] <= report["bar_ratio"]
+
+
+def whole_pipeline(report: Report) -> tuple[str, bool]:
+    ours = report["megabytes_per_second"]["ours"]
+    return f"{report['ratio']:.2f} ({ours:.2f} MB/s)", report["ratio"] >= report["bar_ratio"]
+
+
+# Sizes with which the slower scripts fit into an hour.
+ARGUMENTS = {"near_duplicates": ("--documents", "2000", "--rounds", "3", "--megabytes", "50")}
 FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
 PAUSE = "pause of three machines with a commit every 20 steps, median, steps done again: "
 ROWS = [
@@ -286,6 +347,22 @@ ROWS = [
     Row("throughput-50m", "the same: 51M parameters", ">= 0.97", "throughput_cpu", throughput("50m")),
     Row("loader", "loader alone, tokens/s per core; memory over 3 epochs", ">= 364,000; flat", "loader", loader),
     Row(
+        "loader-cold",
+        "loader tokens/s from an S3 server against the faster of mosaicml-streaming and litdata, empty cache",
+        ">= 1.0",
+        "loader_remote",
+        loader_remote("cold"),
+    ),
+    Row("loader-warm", "the same with a warm cache", ">= 1.0", "loader_remote", loader_remote("warm")),
+    Row(
+        "seek",
+        "from making a loader at step 1,000,000 to its first batch; slowest of one and three sources of 6 and "
+        "10,000 shards",
+        "< 50 ms",
+        "seek",
+        seek,
+    ),
+    Row(
         "logits-gpt2",
         "logits against Transformers, export and import: GPT-2",
         "<= 1e-4",
@@ -294,6 +371,49 @@ ROWS = [
     ),
     Row("logits-llama", "the same: LLaMA", "<= 1e-4", "logits_parity", parity("llama")),
     Row("logits-neox", "the same: GPT-NeoX", "<= 1e-4", "logits_parity", parity("neox")),
+    Row("encoding", "text to ids, MB/s of one core", "same ids", "encoding", encoding),
+    Row(
+        "tokenise-and-write",
+        "cleaned text on disk to hashed shards, MB/s per core against bare calls of the same engine: `tokenizers`",
+        ">= 0.9",
+        "tokenise_and_write",
+        tokenise_and_write("tokenizers", bar=True),
+    ),
+    Row(
+        "tokenise-and-write-fast",
+        "the same: gigatoken, where its ids are proven equal",
+        "",
+        "tokenise_and_write",
+        tokenise_and_write("gigatoken", bar=False),
+    ),
+    Row(
+        "near-duplicates",
+        "near-duplicate stage, documents/s against datasketch's MinHashLSH",
+        ">= 10; recall and precision at most 0.01 below",
+        "near_duplicates",
+        near_duplicates,
+    ),
+    Row(
+        "near-duplicates-memory",
+        "its peak memory, all processes, on ten times as much text",
+        "<= 1.2",
+        "near_duplicates",
+        near_duplicates_memory,
+    ),
+    Row(
+        "prepare-memory",
+        "peak memory of `gpt-run data prepare`, all processes, on ten times as much text",
+        "<= 1.2",
+        "prepare_memory",
+        prepare_memory,
+    ),
+    Row(
+        "whole-pipeline",
+        "JSON lines to tokens, MB/s per core against datatrove: rules of Gopher and C4, MinHash, tokenizer",
+        ">= 1.0",
+        "whole_pipeline",
+        whole_pipeline,
+    ),
     Row("make-run", "`make run`, second call", "< 180 s", "make_run", make_run),
 ]
 

@@ -20,7 +20,7 @@ import psutil
 from tests.cluster import addons, control_plane, layout, node, node_images
 from tests.cluster.debian import install_packages
 from tests.cluster.machines import Machine, connect, plug, wait_until
-from tests.cluster.tools import ToolMissing, check_go, locked, say, tool
+from tests.cluster.tools import KUBERNETES, SOURCES, ToolMissing, check_go, locked, say, tool
 
 NODE_READY_SECONDS = 90
 INTERFACE_SECONDS = 10
@@ -145,8 +145,7 @@ def _bring_up() -> None:
             node.prepare(one)
         list(pool.map(node.start_containerd, nodes))
         trainer = pool.submit(node_images.provide_trainer, nodes)
-        for name in PROGRAMS:
-            tool(name)
+        _compile(pool)
         pause = pool.submit(node_images.provide_program, nodes, "pause")
         control_plane.start_control_plane(control)
         pause.result()
@@ -157,6 +156,13 @@ def _bring_up() -> None:
         addons.wait_for_addons()
         trainer.result()
     addons.describe(node_images.trainer_image())
+
+
+def _compile(pool: ThreadPoolExecutor) -> None:
+    """In two lanes, since downloads and linking leave cores idle; Kubernetes' programs share most of their packages."""
+    kubernetes = [name for name in PROGRAMS if SOURCES[name].pins == KUBERNETES]
+    others = [name for name in PROGRAMS if name not in kubernetes]
+    list(pool.map(lambda names: [tool(name) for name in names], (kubernetes, others)))
 
 
 def _provide_trainer() -> None:

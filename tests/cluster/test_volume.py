@@ -15,6 +15,7 @@ from tests.cluster.client import Namespace, Object
 from tests.cluster.conftest import KUBECONFIG, MakeRun
 from tests.cluster.runs import RESOURCES, WAIT_SECONDS, settings
 from tests.integration.training import PIPELINE, prepare
+from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CLAIM = "gpt-run"
@@ -54,7 +55,8 @@ def volume(namespace: Namespace, tmp_path: Path) -> Path:
 
 
 def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRun, volume: Path) -> None:
-    prepared = "/store/data/small"
+    prepared, trained = "/store/data/small", "/store/tokenizer"
+    pipeline = PIPELINE | {"tokenizer": {"type": "file", "path": trained}}
     run = make_run(
         run={
             "steps": 60,
@@ -64,7 +66,8 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
         store={"url": "/store/runs", "volume": {"claimName": CLAIM}},
         jobs={
             "resources": RESOURCES,
-            "prepare": {"enabled": True, "inlinePipeline": PIPELINE, "output": prepared, "resources": RESOURCES},
+            "tokenizer": {"enabled": True, "inlinePipeline": PIPELINE, "output": trained, "resources": RESOURCES},
+            "prepare": {"enabled": True, "inlinePipeline": pipeline, "output": prepared, "resources": RESOURCES},
             # Not before a test asks for one.
             "evaluate": {"enabled": True, "schedule": "0 0 1 1 *", "resources": RESOURCES},
             "export": {"enabled": True},
@@ -73,6 +76,9 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
     namespace = run.namespace
     # Hooks are over when helm is.
     info = json.loads((volume / "data" / "small" / "dataset.json").read_text())
+    assert info["tokenizer"]["fingerprint"] == tokenizer_fingerprint(
+        load_tokenizer(volume / "tokenizer/tokenizer.json")
+    )
     print("prepared:", {name: split["tokens"] for name, split in info["splits"].items()})
 
     assert run.wait_for_end() == "Succeeded"

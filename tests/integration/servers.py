@@ -179,12 +179,13 @@ class Proxy:
 
     `lose(text)` once keeps the server's answer to a PUT or POST whose bytes contain the text to itself and hangs up:
     the request was carried out; `lost` counts what it swallowed. `hold(text)` keeps requests that contain the text from
-    the server until `release()`; `held` counts them.
+    the server until `release()`; `held` counts them. `reads` has the path of every GET request, in order.
     """
 
     def __init__(self, upstream_port: int) -> None:
         self.lost = 0
         self.held = 0
+        self.reads: list[str] = []
         self._upstream_port = upstream_port
         self._armed: bytes | None = None
         self._holds: bytes | None = None
@@ -226,6 +227,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := client.recv(65536):
                 seen += data
+                if data.startswith(b"GET "):  # which has no body, so that each comes in a piece of its own
+                    self.reads.append(data.split(b" ", 2)[1].split(b"?")[0].decode())
                 if self._holds is not None and self._holds in data:
                     self.held += 1
                     self._released.wait()

@@ -16,6 +16,7 @@ import typer
 
 from trainer.cli.main import app
 from trainer.config_file import load_run_config
+from trainer.data.prepare import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -84,7 +85,7 @@ def test_documented_run_files_load(page: Path, tmp_path: Path) -> None:
     for number, block in enumerate(re.findall(r"(?s)```yaml\n(.*?)```", page.read_text(encoding="utf-8"))):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
-        load_run_config(str(file))
+        (load_pipeline if "\nsources:" in block else load_run_config)(str(file))
 
 
 def test_commands_that_pages_mention_exist() -> None:

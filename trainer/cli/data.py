@@ -41,10 +41,16 @@ def prepare(
     """
     from trainer.data.prepare import load_pipeline
     from trainer.data.prepare import prepare as run
-    from trainer.data.prepare.engine import Processes, RayData
+    from trainer.data.prepare.engine import Engine, Processes
 
     loaded = load_pipeline(pipeline)
-    chosen = RayData() if engine == "ray" else Processes(workers)
+    chosen: Engine
+    if engine == "ray":
+        from trainer.ray.stages import RayData
+
+        chosen = RayData()
+    else:
+        chosen = Processes(workers)
     result = run(loaded, output or Path(loaded.output), replace=replace, engine=chosen)
     splits = {name: split.tokens for name, split in result.info.splits.items()}
     if as_json:
@@ -56,17 +62,50 @@ def prepare(
     typer.echo(f"{result.folder} {verb}: {tokens}")
 
 
-@app.command(epilog="Example: gpt-run data inspect data/python-library --verify")
+@app.command(epilog="Example: gpt-run data inspect data/python-library --html report.html")
 def inspect(
     path: Annotated[str, typer.Argument(metavar="PATH", help="Data set: a folder, a token file or a URL.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Read every shard and compare its hash.")] = False,
+    split: Annotated[str | None, typer.Option(help="Look at this split only.")] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read all tokens; by default a sample of the shards, which takes seconds.")
+    ] = False,
+    samples: Annotated[int, typer.Option(min=0, max=100, help="Documents of each split to show.")] = 3,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKENIZER",
+            help="Folder or tokenizer.json (path or URL) of raw token files, or of a set that has none beside it.",
+        ),
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every shard and compare its hash first.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the report as one HTML page, with plots.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a data set holds, with a piece of its text where the tokenizer lies beside it."""
-    from trainer.data.inspect import inspect_data
+    """Show what a data set holds: totals, what filters dropped, lengths, vocabulary use, repeats and samples.
 
-    report = inspect_data(path, verify=verify)
+    Totals and filters come from dataset.json; the rest is counted from tokens. Raw files (.bin, .npy, .npz) do not say
+    where documents end and what ids stand for; with a tokenizer they do. Remote shards stream through the shard cache.
+
+    --json prints path, name, created_at, sources, fingerprint, tokenizer, filters [{name, seen, dropped, share}],
+    verified_shards, and splits [{name, tokens, documents, shards, token_bytes, text_bytes, bytes_per_token, read,
+    lengths, vocabulary, repeats, also_in_train, samples}]; null is what is not known. docs/data-inspect.md
+    explains them.
+    """
+    from rich.console import Console
+
+    from trainer.data.inspect import inspect_data
+    from trainer.data.inspect.html import check_writable, write_page
+    from trainer.data.inspect.text import print_report
+
+    if html is not None:
+        check_writable(html)
+    report = inspect_data(path, split=split, full=full, samples=samples, tokenizer=tokenizer, verify=verify)
+    if html is not None:
+        write_page(report, html)
+        typer.echo(f"wrote {html}", err=True)
     if as_json:
         typer.echo(json.dumps(report.as_dict()))
         return
-    typer.echo(report.as_text())
+    print_report(report, Console())

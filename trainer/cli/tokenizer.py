@@ -49,10 +49,10 @@ def train(
     same tokenizer on any number of cores.
     """
     from trainer.data.prepare.engine import Processes
-    from trainer.data.prepare.pipeline import load_pipeline
+    from trainer.data.prepare.pipeline import load_text_pipeline
     from trainer.data.tokenizers.pipeline import train as run
 
-    loaded, engine = load_pipeline(pipeline), Processes(workers)
+    loaded, engine = load_text_pipeline(pipeline), Processes(workers)
     made = run(loaded, output, style=style, vocab_size=vocab_size, replace=replace, engine=engine)
     _print_made(made, as_json)
 

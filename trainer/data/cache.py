@@ -2,9 +2,9 @@
 
 A file is downloaded to a temporary name, checked (hash where one is known, else size), synced and renamed; so a name
 that exists is whole. A lock file per entry lets one process download while the others wait for it; it is a kernel lock
-that dies with its owner. Before a download the least recently used entries are removed until the new one fits; files
-that are not the cache's own are left alone. Readers keep what they have mapped, also after its name is gone. Used by
-`trainer.data.dataset` and `trainer.data.formats`.
+that dies with its owner. Before a download the least recently used entries are removed until the new one fits, those
+that a reader holds last: it keeps what it has mapped, and the disk space with it, also after the name is gone. Files
+that are not the cache's own are left alone. Used by `trainer.data.dataset` and `trainer.data.formats`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from trainer.data.disk import full_disk_named
@@ -49,8 +50,8 @@ class ShardCache:
     def fetch(self, source: Location, *, size: int, sha256: str | None = None) -> Path:
         """Path of a whole local copy of `source`; downloads it where there is none.
 
-        The caller maps the file at once: another process may remove its name to make room. A copy whose hash or size is
-        wrong is deleted and fetched once more; the second failure is a UserError that names both values.
+        The caller holds and maps the file at once: another process may remove its name to make room. A copy whose hash
+        or size is wrong is deleted and fetched once more; the second failure is a UserError that names both values.
         """
         key = sha256 or hashlib.sha256(f"{source.url}\n{_version(source)}".encode()).hexdigest()
         entry = self.folder / f"{key}-{source.name}"
@@ -126,19 +127,27 @@ class ShardCache:
         with self._lock("evict"):
             own = [path for path in self.folder.iterdir() if _OWN_NAME.fullmatch(path.name) and path != part]
             stats = [(path, stat) for path in own if (stat := _stat(path)) is not None]
-            total = sum(_claimed_bytes(path, stat) for path, stat in stats)
-            for path, stat in sorted(stats, key=lambda item: item[1].st_mtime_ns):
-                if total + size <= self.max_bytes:
-                    break
-                if _OWN_PART.fullmatch(path.name) and self._is_locked(_entry_name(path)):
-                    continue  # Somebody is downloading it: the bound may be passed by what is under way.
-                self._remove(path)
-                total -= _claimed_bytes(path, stat)
+            self._make_room(sorted(stats, key=lambda item: item[1].st_mtime_ns), size)
             part.touch()
         try:
             yield part
         finally:
             part.unlink(missing_ok=True)
+
+    def _make_room(self, entries: list[tuple[Path, os.stat_result]], size: int) -> None:
+        """Remove entries, which come oldest first, until `size` bytes fit; what a reader holds comes last."""
+        total = sum(_claimed_bytes(path, stat) for path, stat in entries)
+        for held_too in (False, True):
+            for path, stat in list(entries):
+                if total + size <= self.max_bytes:
+                    return
+                if _OWN_PART.fullmatch(path.name) and self._is_locked(_entry_name(path)):
+                    continue  # Somebody is downloading it: the bound may be passed by what is under way.
+                if _is_held(path) and not held_too:
+                    continue
+                self._remove(path)
+                entries.remove((path, stat))
+                total -= _claimed_bytes(path, stat)
 
     def _full_disk_named(self, what: str, size: int) -> AbstractContextManager[None]:
         return full_disk_named(
@@ -164,6 +173,27 @@ class ShardCache:
             except BlockingIOError:
                 return True
             return False
+
+
+def hold(path: Path) -> Callable[[], None]:
+    """Keep an entry from being removed before others; returns what lets go of it, as the end of the process does.
+
+    Raises FileNotFoundError where the entry is gone already.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return partial(os.close, descriptor)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def file_is_gone(source: Location) -> UserError:

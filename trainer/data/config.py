@@ -28,6 +28,12 @@ class Source(Settings):
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Share of the sequences drawn from this source, relative to the other sources' weights."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether it streams through the cache."""
+        scheme, found, _ = self.path.partition("://")
+        return bool(found) and scheme not in ("file", "local")
+
 
 class CacheConfig(Settings):
     """Bounded local cache for shards that are streamed from object storage."""
@@ -62,6 +68,9 @@ class DataConfig(Settings):
     """Sources of training tokens: one path, one mapping, or a list of them, mixed by weight."""
     validation: Sources = ()
     """Sources of validation tokens; empty means the validation split of each training source that has one."""
+    document_mask: bool = False
+    """Tokens see only those of their own document, which the tokenizer's end-of-text token ends; false lets them see
+    whatever lies before them in their sequence. Evaluation does the same."""
     shuffle_group_bytes: int = Field(default=GIB, gt=0)
     """Bytes of tokens within which sequences are shuffled together; part of what fixes the order of a run."""
     workers: int = Field(default=1, ge=0, le=64)
@@ -73,10 +82,14 @@ class DataConfig(Settings):
 
     @model_validator(mode="after")
     def _cache_holds_two_groups(self) -> Self:
-        if self.cache.max_bytes < 2 * self.shuffle_group_bytes:
+        # Of each remote source, since each reads ahead by itself; with none, the settings still have to fit each other.
+        sources = max(1, sum(source.remote for source in self.train))
+        needed = 2 * self.shuffle_group_bytes * sources
+        if self.cache.max_bytes < needed:
+            each = f" of each of {sources} remote sources" if sources > 1 else ""
             raise ValueError(
                 f"cache.max_bytes is {self.cache.max_bytes}, shuffle_group_bytes {self.shuffle_group_bytes}: the cache "
-                "must hold the group being read and the next one; set cache.max_bytes to at least "
-                f"{2 * self.shuffle_group_bytes} or make the groups smaller"
+                f"must hold the group being read and the next one{each}; set cache.max_bytes to at least {needed} or "
+                "make the groups smaller"
             )
         return self

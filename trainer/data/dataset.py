@@ -1,8 +1,9 @@
 """Open a source of tokens: a prepared set or raw files, local or remote.
 
-`open_tokens` gives a `TokenSplit`; `open_training` and `open_validation` open what a run's settings name. Local files
-are mapped in place; remote ones stream through `trainer.data.cache`. A split's fingerprint is that of dataset.json; raw
-files have none, so theirs is the sha256 of their names, sizes and sampled content.
+`open_tokens` gives a `TokenSplit`, `open_shards` what it is made of; `open_training` and `open_validation` open what a
+run's settings name. Local files are mapped in place; remote ones stream through `trainer.data.cache`. A split's
+fingerprint is that of dataset.json; raw files have none, so theirs is the sha256 of their names, sizes and sampled
+content.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ import hashlib
 import json
 import re
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from trainer.data.cache import ShardCache, file_is_gone
+from trainer.data.cache import ShardCache, file_is_gone, hold
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.formats import SUFFIXES, RawFile, inspect_file, open_raw_shard
+from trainer.data.meta_pkl import META_FILE, read_meta
 from trainer.data.remote import Location, locate
 from trainer.data.shards import (
     DATASET_FILE,
@@ -28,10 +31,10 @@ from trainer.data.shards import (
     load_dataset_json,
     open_arrow_shard,
 )
-from trainer.data.split import Shard, TokenizerInfo, TokenSplit
+from trainer.data.split import Shard, SplitShards, TokenizerInfo, TokenSplit
 from trainer.errors import UserError
 
-__all__ = ["TokenSplit", "open_tokens", "open_training", "open_validation", "splits_of"]
+__all__ = ["SplitShards", "TokenSplit", "open_shards", "open_tokens", "open_training", "open_validation", "splits_of"]
 
 # Raw files carry no hash: their fingerprint takes this much from the start, the middle and the end of each.
 FINGERPRINT_SAMPLE_BYTES = 1 << 16
@@ -65,11 +68,26 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
     Raises UserError for anything the user can put right: a missing path or split, refused access, a file that is empty,
     truncated or of another type, or fewer tokens than one sample.
     """
+    found = open_shards(source, split=split, cache=cache)
+    return TokenSplit(
+        found.name,
+        found.shards,
+        fingerprint=found.fingerprint,
+        sequence_length=sequence_length,
+        remote_bytes=found.remote_bytes,
+        tokenizer=found.tokenizer,
+        vocab_size=found.vocab_size,
+        text_bytes=found.text_bytes,
+    )
+
+
+def open_shards(source: Source, *, split: str, cache: CacheConfig) -> SplitShards:
+    """The shards of one split, in order; they may hold no tokens. Raises UserError as `open_tokens` does."""
     location = _existing(source.path)
     shard_cache = _LazyCache(cache)
     if _is_prepared(source, location):
-        return _open_prepared(source, location, split, sequence_length, shard_cache)
-    return _open_raw(source, location, split, sequence_length, shard_cache)
+        return _prepared_shards(source, location, split, shard_cache)
+    return _raw_shards(source, location, split, shard_cache)
 
 
 def splits_of(source: Source) -> tuple[str, ...]:
@@ -124,9 +142,7 @@ def _is_prepared(source: Source, location: Location) -> bool:
     return False
 
 
-def _open_prepared(
-    source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache
-) -> TokenSplit:
+def _prepared_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
     where = location.join(DATASET_FILE)
     info = load_dataset_json(where.read(), where.url)
     part = info.splits.get(split)
@@ -149,11 +165,10 @@ def _open_prepared(
     ]
     tokenizer_file = location.join(TOKENIZER_FILE)
     record = info.tokenizer
-    return TokenSplit(
+    return SplitShards(
         f"{source.path} ({split})",
-        shards,
+        tuple(shards),
         fingerprint=info.fingerprint,
-        sequence_length=sequence_length,
         remote_bytes=None if location.local else cache.max_bytes,
         tokenizer=TokenizerInfo(
             record.name,
@@ -196,7 +211,9 @@ def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, i
 
 def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
-        mapped = _map_file(lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard)
+        mapped = _map_file(
+            lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard, cached=location.local is None
+        )
         if mapped.num_tokens != shard.tokens:
             raise UserError(
                 f"shard {location.url} holds {mapped.num_tokens} tokens",
@@ -217,17 +234,28 @@ def _local_copy(location: Location, cache: _LazyCache, size: int, sha256: str | 
     return location.local
 
 
-def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard]) -> MappedShard:
+def _map_file(find: Callable[[], Path], map_path: Callable[[Path], MappedShard], *, cached: bool) -> MappedShard:
     """Map what `find` gives; again where another process made room in the cache between the two."""
     while True:
         path = find()
         try:
-            return map_path(path)
+            return _hold_and_map(path, map_path) if cached else map_path(path)
         except FileNotFoundError:
             continue
 
 
-def _open_raw(source: Source, location: Location, split: str, sequence_length: int, cache: _LazyCache) -> TokenSplit:
+def _hold_and_map(path: Path, map_path: Callable[[Path], MappedShard]) -> MappedShard:
+    let_go = hold(path)
+    try:
+        mapped = map_path(path)
+    except BaseException:
+        let_go()
+        raise
+    weakref.finalize(mapped, let_go)
+    return mapped
+
+
+def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
     found = _raw_files(source, location)
     files = found if len(found) == 1 and found[0].path == location.path else _of_split(found, split)
     if not files:
@@ -242,19 +270,22 @@ def _open_raw(source: Source, location: Location, split: str, sequence_length: i
         raw = inspect_file(file)
         identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
         shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
-    return TokenSplit(
+    meta = read_meta(files[0].sibling(META_FILE))
+    return SplitShards(
         f"{source.path} ({split})",
-        shards,
+        tuple(shards),
         fingerprint=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
-        sequence_length=sequence_length,
         remote_bytes=None if location.local else cache.max_bytes,
+        vocab_size=meta.vocab_size if meta else None,
     )
 
 
 def _raw_opener(location: Location, raw: RawFile, cache: _LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
         return _map_file(
-            lambda: _local_copy(location, cache, raw.size), lambda path: open_raw_shard(path, raw, cache.get)
+            lambda: _local_copy(location, cache, raw.size),
+            lambda path: open_raw_shard(path, raw, cache.get),
+            cached=location.local is None,
         )
 
     return map_shard

@@ -116,7 +116,8 @@ class BatchLoader:
         self.close()
 
     def _submit(self, pool: ThreadPoolExecutor) -> None:
-        self._announce(self._next_step)
+        # Of the oldest batch not yet taken: younger ones may be in the next group while threads still read this one.
+        self._announce(self._next_step - len(self._ready))
         self._ready.append(pool.submit(self._load, self._next_step))
         self._next_step += 1
 
@@ -196,8 +197,8 @@ def _global_order(
 ) -> GlobalOrder:
     orders = [
         SampleOrder(
-            split.shard_samples.tolist(),
-            split.shard_bytes.tolist(),
+            split.shard_samples,
+            split.shard_bytes,
             group_bytes=group_bytes,
             fingerprint=split.fingerprint,
             seed=seed,

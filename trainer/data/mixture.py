@@ -91,8 +91,10 @@ def _block_counts(period_counts: Int64) -> Int64:
     bit-reversed order, so that a source's count also stays close to its share in between.
     """
     whole, rest = np.divmod(period_counts, PERIOD_BLOCKS)
-    bits = PERIOD_BLOCKS.bit_length() - 1
-    offsets = np.array([int(f"{block:0{bits}b}"[::-1], 2) for block in range(PERIOD_BLOCKS)], dtype=np.int64)
+    offsets = np.zeros(1, dtype=np.int64)
+    while len(offsets) < PERIOD_BLOCKS:
+        # The bit-reversed order of twice as many: the even numbers in this order, then the odd ones.
+        offsets = np.concatenate([2 * offsets, 2 * offsets + 1])
     edges = np.append(0, np.cumsum(rest))
     reached = -((offsets[:, None] - edges[None, :]) // PERIOD_BLOCKS)
     extra: Int64 = np.diff(reached, axis=1) + whole

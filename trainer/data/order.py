@@ -29,7 +29,13 @@ class SampleOrder:
     """Endless, seekable order over the samples of one source; every epoch is an exact permutation."""
 
     def __init__(
-        self, shard_samples: Sequence[int], shard_bytes: Sequence[int], *, group_bytes: int, fingerprint: str, seed: int
+        self,
+        shard_samples: Sequence[int] | Int64,
+        shard_bytes: Sequence[int] | Int64,
+        *,
+        group_bytes: int,
+        fingerprint: str,
+        seed: int,
     ) -> None:
         """Take the samples that start in each shard, each shard's size, and the size of a shuffle group in bytes.
 
@@ -77,7 +83,8 @@ class SampleOrder:
         """Lay the shards of an epoch out in their order and cut them into groups; O(S), once per epoch."""
         key = keyed(self._identity, epoch)
         num_shards = len(self._shard_samples)
-        shards = np.argsort(mix(np.arange(num_shards, dtype=np.uint64) ^ np.uint64(key)), kind="stable")
+        # `mix` is a bijection: no two keys are equal, so any way of sorting gives this one order.
+        shards = np.argsort(mix(np.arange(num_shards, dtype=np.uint64) ^ np.uint64(key)))
         samples, sizes = self._shard_samples[shards], self._shard_bytes[shards]
         group_of = (np.cumsum(sizes) - sizes) // self._group_bytes
         first_of_group = np.flatnonzero(np.diff(group_of, prepend=-1))

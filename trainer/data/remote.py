@@ -50,6 +50,11 @@ class Location:
         """The location `name` below this folder."""
         return Location(self.fs, f"{self.path.rstrip('/')}/{name}", f"{self.url.rstrip('/')}/{name}")
 
+    def sibling(self, name: str) -> Location:
+        """The location `name` in the folder of this file."""
+        own = len(self.name)
+        return Location(self.fs, f"{self.path.rstrip('/')[:-own]}{name}", f"{self.url.rstrip('/')[:-own]}{name}")
+
     def info(self) -> dict[str, Any] | None:
         """Size, type and the store's own mark of this version, or None where nothing exists."""
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ FORMAT = 1
 NOT_IN_FINGERPRINT = ("fingerprint", "created_at")
 
 Tokens = npt.NDArray[Any]
+Offsets = npt.NDArray[Any]
 
 
 class _Description(BaseModel):
@@ -158,17 +159,20 @@ class ShardWriter:
         shard_tokens: int,
         batch_tokens: int = 1 << 22,
         after: Sequence[ShardInfo] = (),
+        on_finish: Callable[[tuple[ShardInfo, ...]], None] = lambda _: None,
     ) -> None:
         """A shard ends with the document that reaches `shard_tokens`; documents are never cut.
 
         `after` are the split's first shards, which an interrupted writer has finished: this one goes on behind them.
+        `on_finish` is called with all shards, in order, whenever another one is whole.
         """
         self._folder, self._split = folder, split
         self._dtype = np.dtype(dtype)
         self._schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self._dtype)))])
         self._shard_tokens, self._batch_tokens = shard_tokens, batch_tokens
-        self._done = list(after)
+        self._done, self._on_finish = list(after), on_finish
         self._pending: list[Tokens] = []
+        self._pending_lengths: list[npt.NDArray[np.int64]] = []
         self._pending_tokens = 0
         self._writer: Any = None
         self._file: Any = None
@@ -177,31 +181,37 @@ class ShardWriter:
 
     def add(self, tokens: Sequence[int] | Tokens, text_bytes: int) -> None:
         """Append one document: its tokens, the end-of-text token included, and the bytes of its text."""
-        self._pending.append(np.asarray(tokens, dtype=self._dtype))
-        self._pending_tokens += len(tokens)
-        self._tokens += len(tokens)
-        self._documents += 1
-        self._text_bytes += text_bytes
-        if self._tokens >= self._shard_tokens:
-            self._finish_shard()
-        elif self._pending_tokens >= self._batch_tokens:
-            self._write_batch()
+        self.extend(np.asarray(tokens), [len(tokens)], [text_bytes])
 
-    @property
-    def num_finished(self) -> int:
-        """How many shards are whole by now."""
-        return len(self._done)
-
-    @property
-    def finished(self) -> tuple[ShardInfo, ...]:
-        """The shards that are whole by now, in order."""
-        return tuple(self._done)
+    def extend(self, tokens: Tokens, lengths: npt.ArrayLike, text_bytes: npt.ArrayLike) -> None:
+        """Append documents: their tokens [sum of lengths] end to end, and of each [n] its tokens and bytes of text."""
+        # A copy: what was given may be a file that is gone before the batch is written.
+        tokens = np.array(tokens, dtype=self._dtype)
+        lengths, text_bytes = np.asarray(lengths, dtype=np.int64), np.asarray(text_bytes, dtype=np.int64)
+        ends = np.cumsum(lengths)
+        taken_documents = taken_tokens = 0
+        while taken_documents < len(ends):
+            # The next document that fills the shard or the batch ends what is taken now.
+            room = min(self._shard_tokens - self._tokens, self._batch_tokens - self._pending_tokens)
+            stop = min(int(np.searchsorted(ends, taken_tokens + room)) + 1, len(ends))
+            end = int(ends[stop - 1])
+            self._pending.append(tokens[taken_tokens:end])
+            self._pending_lengths.append(lengths[taken_documents:stop])
+            self._pending_tokens += end - taken_tokens
+            self._tokens += end - taken_tokens
+            self._documents += stop - taken_documents
+            self._text_bytes += int(text_bytes[taken_documents:stop].sum())
+            if self._tokens >= self._shard_tokens:
+                self._finish_shard()
+            elif self._pending_tokens >= self._batch_tokens:
+                self._write_batch()
+            taken_documents, taken_tokens = stop, end
 
     def close(self) -> tuple[ShardInfo, ...]:
         """Finish the last shard; returns all shards in order."""
         if self._documents:
             self._finish_shard()
-        return self.finished
+        return tuple(self._done)
 
     def __enter__(self) -> Self:
         return self
@@ -223,11 +233,10 @@ class ShardWriter:
         if self._writer is None:
             self._file = self._temporary.open("wb")
             self._writer = pa.ipc.new_file(self._file, self._schema)
-        ends = np.cumsum([len(row) for row in self._pending], dtype=np.int32)
-        offsets = np.concatenate([np.zeros(1, dtype=np.int32), ends])
+        offsets = np.cumsum(np.concatenate([[0], *self._pending_lengths]), dtype=np.int32)
         rows = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(self._pending)))
         self._writer.write_batch(pa.record_batch([rows], schema=self._schema))
-        self._pending, self._pending_tokens = [], 0
+        self._pending, self._pending_lengths, self._pending_tokens = [], [], 0
 
     def _finish_shard(self) -> None:
         if self._pending:
@@ -250,12 +259,15 @@ class ShardWriter:
             )
         )
         self._tokens = self._documents = self._text_bytes = 0
+        self._on_finish(tuple(self._done))
 
 
 class MappedShard:
     """Tokens of one shard as a few read-only arrays laid end to end; the file stays mapped while this lives."""
 
-    def __init__(self, chunks: Sequence[Tokens]) -> None:
+    def __init__(self, chunks: Sequence[Tokens], offsets: Sequence[Offsets] | None = None) -> None:
+        """`offsets` has, for each chunk, where its documents begin and the last one ends; None where nothing says."""
+        self._documents = None if offsets is None else tuple(zip(chunks, offsets, strict=True))
         self._chunks = [chunk for chunk in chunks if len(chunk)]
         self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
         self.num_tokens = int(self._ends[-1]) if self._chunks else 0
@@ -272,6 +284,22 @@ class MappedShard:
             filled += len(part)
             number += 1
 
+    def documents(self) -> Iterator[tuple[Tokens, Offsets]] | None:
+        """A chunk at a time: its tokens, and where in them its documents begin and the last one ends [documents + 1].
+
+        None where the file does not say. The tokens are not copied.
+        """
+        if self._documents is None:
+            return None
+        return ((chunk, offsets - offsets[0]) for chunk, offsets in self._documents)
+
+    def head(self, count: int) -> Tokens:
+        """A copy of the first `count` tokens, or of all where there are fewer, in their stored type."""
+        parts = [
+            chunk[: max(0, count - int(end) + len(chunk))] for chunk, end in zip(self._chunks, self._ends, strict=True)
+        ]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
+
 
 def open_arrow_shard(path: Path) -> MappedShard:
     """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""
@@ -279,7 +307,7 @@ def open_arrow_shard(path: Path) -> MappedShard:
         columns = _token_columns(path)
         kinds = {str(column.type.value_type) for column in columns}
         if not kinds - {"uint16", "uint32"}:
-            return MappedShard([_laid_end_to_end(column) for column in columns])
+            return MappedShard([_laid_end_to_end(column) for column in columns], [_offsets(c) for c in columns])
     except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
         # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
         if isinstance(error, OSError) and error.errno is not None:
@@ -317,6 +345,14 @@ def _laid_end_to_end(column: Any) -> Tokens:
         return np.empty(0, dtype=str(values.type))
     tokens = np.frombuffer(values.buffers()[1], dtype=str(values.type))[values.offset :]
     return tokens[column.offsets[0].as_py() : column.offsets[-1].as_py()]
+
+
+def _offsets(column: Any) -> Offsets:
+    """Where the lists of a column begin, and where the last ends, without a copy."""
+    offsets = column.offsets
+    if not len(column):
+        return np.zeros(1, dtype=np.int64)
+    return np.frombuffer(offsets.buffers()[1], dtype=str(offsets.type))[offsets.offset : offsets.offset + len(offsets)]
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 Built by `trainer.data.dataset`, read by `trainer.data.loader`. Sample i of length T is the tokens [i*T, i*T+T] of the
 split's shards laid end to end (T+1 of them: inputs and targets overlap by T); it may cross shards, and the tail that
-fills no sample is left out. Shards are mapped when they are first read; remote ones can be fetched ahead.
+fills no sample is left out. Shards are mapped when they are first read; remote ones can be fetched ahead. A shard's
+last sample ends in the following one, which the order puts elsewhere: the heads of remote shards are kept in memory,
+T tokens of each, so that no shard is fetched again for them.
 
 Shapes: n = samples asked for, T = sequence length, S = shards.
 """
@@ -22,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.data.order import Int64
-from trainer.data.shards import MappedShard
+from trainer.data.shards import MappedShard, Tokens
 from trainer.errors import UserError
 
 # Mapped at once per split: bounds open files; a mapping costs a file descriptor and no memory of its own.
@@ -50,6 +52,23 @@ class TokenizerInfo:
     path: str | None
 
 
+@dataclass(frozen=True)
+class SplitShards:
+    """The shards of one split of one source, as far as they are known before one of them is read."""
+
+    name: str
+    """What messages call the split."""
+    shards: tuple[Shard, ...]
+    fingerprint: str
+    remote_bytes: int | None
+    """None for local shards, and for remote ones how many bytes of them may stay mapped at once."""
+    tokenizer: TokenizerInfo | None = None
+    vocab_size: int | None = None
+    """Of a tokenizer that is not known itself."""
+    text_bytes: int | None = None
+    """UTF-8 bytes of the text behind the tokens, where they are known."""
+
+
 class TokenSplit:
     """One split of one source, ready for reading; safe to use from several threads."""
 
@@ -62,13 +81,17 @@ class TokenSplit:
         sequence_length: int,
         remote_bytes: int | None = None,
         tokenizer: TokenizerInfo | None = None,
+        vocab_size: int | None = None,
         text_bytes: int | None = None,
     ) -> None:
         """`name` is what messages call the split; raises UserError where the shards hold less than one sample.
 
+        `vocab_size` is that of a tokenizer that is not known itself.
         `remote_bytes` is None for local shards, and for remote ones how many bytes of them may stay mapped at once.
         """
         self.name, self.fingerprint, self.tokenizer = name, fingerprint, tokenizer
+        self.vocab_size = tokenizer.vocab_size if tokenizer else vocab_size
+        """Size of the tokenizer's vocabulary, where it is known."""
         self.sequence_length = sequence_length
         self.remote = remote_bytes is not None
         self._max_mapped_bytes = remote_bytes or 0
@@ -83,26 +106,17 @@ class TokenSplit:
             )
         self._shards = tuple(shards)
         self._ends = list(accumulate(shard.tokens for shard in shards))
+        # Once per split: of ten thousand shards it takes milliseconds, and every seek asks for them.
+        first = -(-np.asarray([0, *self._ends], dtype=np.int64) // sequence_length)
+        self.shard_samples: Int64 = np.diff(np.minimum(first, self.num_samples))
+        """Samples that start in each shard [S]."""
+        self.shard_bytes: Int64 = np.asarray([shard.token_bytes for shard in shards], dtype=np.int64)
+        """Bytes of tokens in each shard [S]."""
         self._mapped: OrderedDict[int, MappedShard] = OrderedDict()
         self._lock = threading.Lock()
         self._ahead: ThreadPoolExecutor | None = None
         self._fetching: dict[int, Future[None]] = {}
-
-    @property
-    def vocab_size(self) -> int | None:
-        """Size of the tokenizer's vocabulary, where it is known."""
-        return self.tokenizer.vocab_size if self.tokenizer else None
-
-    @property
-    def shard_samples(self) -> Int64:
-        """Samples that start in each shard [S]."""
-        first = -(-np.asarray([0, *self._ends], dtype=np.int64) // self.sequence_length)
-        return np.diff(np.minimum(first, self.num_samples))
-
-    @property
-    def shard_bytes(self) -> Int64:
-        """Bytes of tokens in each shard [S]."""
-        return np.asarray([shard.token_bytes for shard in self._shards], dtype=np.int64)
+        self._heads: dict[int, Tokens] = {}
 
     def read(self, sample_ids: Int64, out: npt.NDArray[Any]) -> None:
         """Fill row r of `out` [n, T+1] with the tokens of sample_ids[r] [n]."""
@@ -110,20 +124,26 @@ class TokenSplit:
             self._copy_to(sample * self.sequence_length, out[row])
 
     def prefetch(self, shards: Sequence[int]) -> None:
-        """Bring remote shards into the cache in the background, in this order; what was asked before is dropped."""
+        """Bring remote shards into the cache in the background, in this order, each with the head of the following one.
+
+        What was asked before is dropped.
+        """
         if not self.remote:
             return
         if self._ahead is None:
             self._ahead = ThreadPoolExecutor(1, thread_name_prefix="shard-ahead")
+        last = len(self._shards) - 1
         with self._lock:
-            for number in [n for n, future in self._fetching.items() if n not in shards and future.cancel()]:
+            heads = {min(n + 1, last) for n in shards} - self._heads.keys() - set(shards)
+            ordered = dict.fromkeys(n for shard in shards for n in (shard, shard + 1) if n == shard or n in heads)
+            for number in [n for n, future in self._fetching.items() if n not in ordered and future.cancel()]:
                 del self._fetching[number]
             # A mapped shard takes disk space also after the cache dropped its name, so let go of those that are done.
             for number in [n for n in self._mapped if n not in shards]:
                 del self._mapped[number]
-            wanted = [n for n in shards if n not in self._mapped and n not in self._fetching]
-            for number in wanted:
-                self._fetching[number] = self._ahead.submit(self._fetch_ahead, number)
+            for number in [n for n in ordered if n not in self._mapped and n not in self._fetching]:
+                fetch = self._map if number in heads else self._open
+                self._fetching[number] = self._ahead.submit(self._fetch_ahead, number, fetch)
 
     def close(self) -> None:
         """Stop reading ahead and forget the mapped shards."""
@@ -138,7 +158,10 @@ class TokenSplit:
         while filled < len(out):
             shard_start = self._ends[number] - self._shards[number].tokens
             take = min(self._ends[number] - start - filled, len(out) - filled)
-            if take:
+            head = self._heads.get(number) if filled else None
+            if head is not None:
+                out[filled : filled + take] = head[:take]
+            elif take:
                 self._open(number).copy_to(start + filled - shard_start, out[filled : filled + take])
             filled += take
             number += 1
@@ -150,11 +173,17 @@ class TokenSplit:
                 self._mapped.move_to_end(number)
                 return mapped
         # Outside the lock: a download must not stop the readers of other shards.
-        mapped = self._shards[number].open()
+        mapped = self._map(number)
         with self._lock:
             mapped = self._mapped.setdefault(number, mapped)
             while len(self._mapped) > 1 and self._is_over_bounds():
                 self._mapped.popitem(last=False)
+        return mapped
+
+    def _map(self, number: int) -> MappedShard:
+        mapped = self._shards[number].open()
+        if self.remote and number not in self._heads:
+            self._heads[number] = mapped.head(self.sequence_length)
         return mapped
 
     def _is_over_bounds(self) -> bool:
@@ -163,9 +192,9 @@ class TokenSplit:
         mapped_bytes = sum(self._shards[number].token_bytes for number in self._mapped)
         return self.remote and mapped_bytes > self._max_mapped_bytes
 
-    def _fetch_ahead(self, number: int) -> None:
+    def _fetch_ahead(self, number: int, fetch: Callable[[int], MappedShard]) -> None:
         try:
-            self._open(number)
+            fetch(number)
         finally:
             # An error is not lost: the reader that needs this shard meets it again.
             with self._lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -41,7 +42,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, rows, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
-    def forward(self, x_BTD: Tensor, rope: Rope | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope | None, mask_B1TT: Tensor | None = None) -> Tensor:
+        """Each position's mix of those that `mask_B1TT` is true for; without one, of all up to its own."""
         batch, length, _ = x_BTD.shape
         qkv_BTNK = self.qkv(x_BTD).view(batch, length, -1, self.head_width)
         if rope is None:
@@ -49,22 +51,33 @@ class Attention(nn.Module):
         else:
             qk_BTNK, v_BTMK = qkv_BTNK.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
             q_BTNK, k_BTMK = rotate(qk_BTNK, rope).split((self.heads, self.kv_heads), dim=2)
-        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2))
+        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2), mask_B1TT)
         return self.out(y_BNTK.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped nn.Module.__call__
 
-    def _attend(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor) -> Tensor:
+    def _attend(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor, mask_B1TT: Tensor | None) -> Tensor:
         if q_BNTK.device.type != "cuda":
             # The CPU has one kernel to choose; entering the context manager would cost more than a small layer.
-            return self._sdpa(q_BNTK, k_BMTK, v_BMTK)
+            return self._sdpa(q_BNTK, k_BMTK, v_BMTK, mask_B1TT)
         with sdpa_kernel(self.backends, set_priority=True):
-            return self._sdpa(q_BNTK, k_BMTK, v_BMTK)
+            return self._sdpa(q_BNTK, k_BMTK, v_BMTK, mask_B1TT)
 
-    def _sdpa(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor) -> Tensor:
+    def _sdpa(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor, mask_B1TT: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(
             q_BNTK,
             k_BMTK,
             v_BMTK,
+            attn_mask=mask_B1TT,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
+            is_causal=mask_B1TT is None,
             enable_gqa=self.kv_heads != self.heads,
         )
+
+
+def document_mask(tokens_BT: Tensor, end_id: int) -> Tensor:
+    """[B, 1, T, T], true where the position of the row may look: at itself and at what its own document has before it.
+
+    `end_id` is the token that ends a document and belongs to it.
+    """
+    ends_BT = (tokens_BT == end_id).to(torch.int32)
+    document_BT = ends_BT.cumsum(1) - ends_BT
+    return (document_BT[:, :, None] == document_BT[:, None, :]).tril()[:, None]

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from trainer.errors import UserError
-from trainer.model.attention import ATTENTION_BACKENDS, Attention, AttentionBackend
+from trainer.model.attention import ATTENTION_BACKENDS, Attention, AttentionBackend, document_mask
 from trainer.model.config import ModelSettings
 from trainer.model.loss import chunked_cross_entropy
 from trainer.model.mlp import build_mlp
@@ -47,7 +47,8 @@ class Decoder(nn.Module):
 
     `recompute` says which activations of a block are computed again in the backward pass; `attention_backends` is the
     order of preference on CUDA; `loss_chunk_tokens` bounds how many tokens' logits exist at a time (None: chosen from
-    the vocabulary size, see `loss`).
+    the vocabulary size, see `loss`); with a `document_end_id` no position sees back beyond its own document, which that
+    token ends.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Decoder(nn.Module):
         recompute: Recompute = "none",
         attention_backends: Sequence[AttentionBackend] = ATTENTION_BACKENDS,
         loss_chunk_tokens: int | None = None,
+        document_end_id: int | None = None,
     ) -> None:
         super().__init__()
         self.config = config
+        self.document_end_id = document_end_id
         self.loss_chunk_tokens = loss_chunk_tokens
         self.embed = nn.Embedding(config.padded_vocab_size, config.width)
         if config.positions == "learned":
@@ -107,8 +110,9 @@ class Decoder(nn.Module):
         if self.config.dropout > 0:
             x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
         rope = self.rope_table.first(length, x_BTD.device) if self.rope_table is not None else None
+        mask_B1TT = None if self.document_end_id is None else document_mask(tokens_BT, self.document_end_id)
         for block in self.blocks:
-            x_BTD = block(x_BTD, rope)
+            x_BTD = block(x_BTD, rope, mask_B1TT)
         return self.norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
 
 
@@ -127,20 +131,20 @@ class Block(nn.Module):
         self.mlp_norm = build_norm(config)
         self.mlp = build_mlp(config)
 
-    def forward(self, x_BTD: Tensor, rope: Rope | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
         if self.recompute == "none" or not torch.is_grad_enabled():
-            return self._run(x_BTD, rope)
+            return self._run(x_BTD, rope, mask_B1TT)
         # In here and not around the block, so that compiling the block compiles the recomputation too.
         extra: dict[str, Any] = {}
         if self.recompute == "selective":
             extra["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_or_recompute)
         result: Tensor = checkpoint(
-            self._run, x_BTD, rope, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
+            self._run, x_BTD, rope, mask_B1TT, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
         )
         return result
 
-    def _run(self, x_BTD: Tensor, rope: Rope | None) -> Tensor:
-        attended_BTD = self._drop(self.attention(self.attention_norm(x_BTD), rope))
+    def _run(self, x_BTD: Tensor, rope: Rope | None, mask_B1TT: Tensor | None) -> Tensor:
+        attended_BTD = self._drop(self.attention(self.attention_norm(x_BTD), rope, mask_B1TT))
         if self.parallel:
             return x_BTD + attended_BTD + self._drop(self.mlp(self.mlp_norm(x_BTD)))
         x_BTD = x_BTD + attended_BTD

@@ -1,4 +1,4 @@
-"""The connection of `gpt-run ray` to a Ray cluster, or a cluster of its own on this machine."""
+"""The connection to a Ray cluster, or a cluster of our own on this machine; for `gpt-run ray` and for preparation."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 
 from trainer.errors import UserError
+from trainer.extras import needs
 
 # Read when Ray is imported, in the driver and in what it starts. What the environment says already holds.
 _SETTINGS = {
@@ -25,6 +27,8 @@ _SETTINGS = {
     # How long a failure or an end goes unnoticed; Ray's default is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
+# How long a cluster may take to answer at all.
+REACH_SECONDS = 10
 # All that is kept there is the train function.
 _OBJECT_STORE_BYTES = 100 * 2**20
 
@@ -38,13 +42,15 @@ def connected(max_workers: int) -> Iterator[None]:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    import ray
+    with needs("ray", "a Ray cluster"):
+        import ray
 
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
+            _reach(address)
             ray.init(address, logging_level=logging.WARNING)
-        except ConnectionError as error:
+        except OSError as error:  # Ray raises ConnectionError for a token that is refused
             raise UserError(
                 f"RAY_ADDRESS={address}: {error}",
                 expected="a Ray cluster that answers there, and the token it wants, if it wants one",
@@ -66,6 +72,13 @@ def connected(max_workers: int) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT. Ray would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
 
 
 def has_gpus() -> bool:

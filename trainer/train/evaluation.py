@@ -22,14 +22,15 @@ from trainer.model.decoder import Decoder
 from trainer.parallel.precision import check_precision
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
-from trainer.train.setup import build_model, open_data
+from trainer.train.datasets import open_data
+from trainer.train.setup import build_model
 
 
 def evaluate_checkpoint(config: RunConfig, world: World) -> None:
     """Print the validation loss of the checkpoint that `config.resume` names. Collective."""
     check_precision(config.precision, world.device)
     data = open_data(config)
-    model = build_model(config, world)
+    model = build_model(config, world, data.document_end_id)
     loaded = _load_weights(config, world, model)
     committed = loaded.committed
     console = RunConsole(total_steps=committed.step, first_step=committed.step, rank=world.rank)

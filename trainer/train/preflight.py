@@ -14,7 +14,8 @@ from trainer.checkpoint import layout
 from trainer.checkpoint.load import find_checkpoint, require_model
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
-from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify, open_data
+from trainer.train.datasets import open_data
+from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import os
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,8 +25,6 @@ from trainer.checkpoint.save import Hashes, Saver
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
 from trainer.config_file import run_config_yaml
-from trainer.data.dataset import TokenSplit, open_training, open_validation
-from trainer.data.loader import BatchLoader
 from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
@@ -44,6 +41,7 @@ from trainer.parallel.mesh import make_mesh
 from trainer.parallel.precision import COMPUTE_DTYPE, LossScaler, check_precision, use_fp8
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
+from trainer.train.datasets import Data, build_loader, open_data
 from trainer.train.initial_weights import load_initial_weights
 from trainer.train.loop import Identity, Run
 from trainer.train.optimizer import build_optimizers
@@ -56,15 +54,6 @@ RUN_FILE = "run.yaml"
 _FAILURE_CHARACTERS = 200
 
 
-@dataclass(frozen=True)
-class Data:
-    """The opened sets of a run."""
-
-    train: list[TokenSplit]
-    validation: list[TokenSplit]
-    samples: int
-
-
 def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> Run | None:
     """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective.
 
@@ -75,7 +64,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
     torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
     data = open_data(config)
     steps = total_steps(config, data.samples)
-    context = _build_step(config, world)
+    context = _build_step(config, world, data)
     identity = identify(config, data)
     run_store = open_run(config.checkpoint.store, config.name)
 
@@ -108,7 +97,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
         rank=world.rank,
         total_steps=steps,
         step=context,
-        loader=_build_loader(config, world, data, progress.step),
+        loader=build_loader(config, world, data, progress.step),
         validation=data.validation,
         progress=progress,
         saver=Saver(
@@ -144,30 +133,8 @@ def check_ranks(config: RunConfig, ranks: int) -> None:
         )
 
 
-def open_data(config: RunConfig) -> Data:
-    """Open training and validation sets; UserError where they do not fit the run."""
-    train = open_training(config.data, config.sequence_length)
-    evaluates = config.evaluate.every_steps > 0 or config.task == "evaluate"
-    validation = open_validation(config.data, config.sequence_length) if evaluates else []
-    if evaluates and not validation:
-        raise UserError(
-            "evaluation is on, but no source has a validation split",
-            expected="data.validation, or prepared sets with a validation split",
-            fix="name a set under data.validation, or set evaluate.every_steps: 0",
-        )
-    for split in (*train, *validation):
-        if split.vocab_size is not None and split.vocab_size > config.model.vocab_size:
-            raise UserError(
-                f"{split.name}: its tokenizer has {split.vocab_size} tokens, model.vocab_size is "
-                f"{config.model.vocab_size}",
-                expected="a model with a row for every token",
-                fix=f"set model.vocab_size: {split.vocab_size}",
-            )
-    return Data(train, validation, sum(split.num_samples for split in train))
-
-
-def _build_step(config: RunConfig, world: World) -> StepContext:
-    model = build_model(config, world)
+def _build_step(config: RunConfig, world: World, data: Data) -> StepContext:
+    model = build_model(config, world, data.document_end_id)
     return StepContext(
         model=model,
         optimizers=build_optimizers(model, config.optimizer),
@@ -181,15 +148,15 @@ def _build_step(config: RunConfig, world: World) -> StepContext:
     )
 
 
-def build_model(config: RunConfig, world: World) -> Decoder:
+def build_model(config: RunConfig, world: World, document_end_id: int | None) -> Decoder:
     """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order."""
     with torch.device("meta"):
-        model = Decoder(config.model, recompute=config.parallel.recompute)
+        model = Decoder(config.model, recompute=config.parallel.recompute, document_end_id=document_end_id)
     if config.precision == "fp8":
         use_fp8(model)
     if config.parallel.compile:
         use_compile_cache(config.parallel)
-        trial = _trial_model(config, world)
+        trial = _trial_model(config, world, document_end_id)
         shape = (config.batch.micro_sequences, config.sequence_length)
         compile_blocks(model, trial, tokens_shape=shape, device=world.device)
     mesh = make_mesh(
@@ -203,10 +170,11 @@ def build_model(config: RunConfig, world: World) -> Decoder:
     return model
 
 
-def _trial_model(config: RunConfig, world: World) -> Decoder:
+def _trial_model(config: RunConfig, world: World, document_end_id: int | None) -> Decoder:
     """A decoder of one block, in the dtype that FSDP computes with, to try the compiler on."""
+    one_layer = config.model.model_copy(update={"layers": 1})
     with torch.device("meta"):
-        trial = Decoder(config.model.model_copy(update={"layers": 1}), recompute=config.parallel.recompute)
+        trial = Decoder(one_layer, recompute=config.parallel.recompute, document_end_id=document_end_id)
     if config.precision == "fp8":
         use_fp8(trial)
     materialise(trial, device=world.device, offload=False, seed=config.seed)
@@ -228,23 +196,6 @@ def identify(config: RunConfig, data: Data) -> Identity:
             dataset_sha256=hashlib.sha256(repr(sources).encode()).hexdigest(),
             tokenizer_sha256=tokenizers[0] if len(tokenizers) == 1 else "",
         ),
-    )
-
-
-def _build_loader(config: RunConfig, world: World, data: Data, start_step: int) -> BatchLoader:
-    return BatchLoader(
-        data.train,
-        batch_sequences=config.batch.sequences,
-        sequence_length=config.sequence_length,
-        seed=config.seed,
-        rank=world.rank,
-        world_size=world.world_size,
-        start_step=start_step,
-        weights=[source.weight for source in config.data.train],
-        shuffle_group_bytes=config.data.shuffle_group_bytes,
-        workers=config.data.workers,
-        prefetch_batches=config.data.prefetch_batches,
-        vocab_size=config.model.vocab_size,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from tests.integration.servers import Server
 from tests.integration.train.conftest import MakeTraining, Warm
 from tests.integration.training import Training
+from trainer.data.shards import load_dataset_json, write_dataset_json
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,23 @@ def test_shards(training: Training, dataset: Path, warm: Warm) -> None:
     warm.worker(training, "data.train=floats.npy").refused("floats.npy", "float64")
     (training.folder / "empty.bin").touch()
     warm.worker(training, "data.train=empty.bin").refused("empty.bin")
+    assert not training.run.exists()
+
+
+def test_sets_that_do_not_fit_together(training: Training, dataset: Path, warm: Warm) -> None:
+    np.arange(4000, dtype=np.uint16).tofile(training.folder / "raw.bin")
+    mask = ["data.document_mask=true", "model.vocab_size=4000"]
+    warm.worker(training, *mask, "data.train=raw.bin").refused(
+        "raw.bin (train) does not say which token ends", "prepare"
+    )
+
+    other = training.folder / "other"
+    shutil.copytree(dataset, other)
+    info = load_dataset_json((other / "dataset.json").read_bytes(), str(other))
+    tokenizer = info.tokenizer.model_copy(update={"fingerprint": "0" * 64})
+    write_dataset_json(other, info.model_copy(update={"tokenizer": tokenizer}))
+    both = f"data.train=[{{path: '{dataset}'}}, {{path: '{other}'}}]"
+    warm.worker(training, both).refused("several tokenizers", str(other), "the same tokenizer.json")
     assert not training.run.exists()
 
 

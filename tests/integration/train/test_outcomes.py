@@ -144,3 +144,25 @@ def test_saves_by_time_and_by_epochs(training: Training, warm: Warm) -> None:
     expected = {step for step in range(1, 8) if int(step * per_step / 0.005) > int((step - 1) * per_step / 0.005)} | {7}
     saved = sorted((training.folder / "runs/epochs/checkpoints").iterdir())
     assert {int(folder.name[5:13]) for folder in saved} == expected
+
+
+def test_document_masks_change_what_is_seen_and_not_what_is_read(make_training: MakeTraining, warm: Warm) -> None:
+    plain, masked = make_training(), make_training(data={"document_mask": True})
+    for training in (plain, masked):
+        # Sequences as long as many of the files, so that several documents share one.
+        longer = ["model.context=256", "sequence_length=256", "steps=4", "evaluate.every_steps=4"]
+        assert warm.worker(training, *longer).code == 0
+    assert [each[1] for each in plain.steps().values()] == [each[1] for each in masked.steps().values()]
+    assert all(without[0] != within[0] for without, within in zip(*map(_losses, (plain, masked)), strict=True))
+
+    # At another world size the same losses, and for the checkpoint alone the same validation.
+    both = make_training(data={"document_mask": True})
+    assert warm.worker(both, *longer, ranks=2).code == 0
+    assert [each[0] for each in both.steps().values()] == pytest.approx([each[0] for each in _losses(masked)], abs=1e-5)
+    ended = warm.worker(masked, *longer, "task=evaluate", environment={"GPTRUN_LOG": "json"})
+    (again,) = (json.loads(line) for line in ended.text.splitlines() if line.startswith('{"time"'))
+    assert again["validation_loss"] == pytest.approx(masked.records()[-1]["validation_loss"], abs=1e-6)
+
+
+def _losses(training: Training) -> list[tuple[float, str]]:
+    return list(training.steps().values())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from trainer.data.cache import ShardCache
+from trainer.data.cache import ShardCache, hold
 from trainer.data.remote import Location, locate
 from trainer.errors import UserError
 
@@ -46,6 +46,25 @@ def test_the_least_recently_used_files_make_room(tmp_path: Path, remote) -> None
     assert cache.fetch(location, size=SIZE, sha256=digest) == paths["a"]
     cache.fetch(remote("d")[0], size=SIZE)
     assert names(cache) == ["a", "c", "d"]
+
+
+def test_what_a_reader_holds_goes_last(tmp_path: Path, remote) -> None:
+    cache = ShardCache(tmp_path, max_bytes=3 * SIZE)
+    paths = {}
+    for age, name in enumerate(("a", "b", "c")):
+        paths[name] = cache.fetch(remote(name)[0], size=SIZE)
+        os.utime(paths[name], (age, age))
+    let_go = [hold(paths["a"]), hold(paths["b"])]
+    cache.fetch(remote("d")[0], size=SIZE)
+    assert names(cache) == ["a", "b", "d"]
+    # Another reader of another process would be no different: the lock is the kernel's.
+    let_go.append(hold(next(tmp_path.glob("*-d"))))
+    cache.fetch(remote("e")[0], size=SIZE)
+    assert names(cache) == ["b", "d", "e"]
+    for each in let_go:
+        each()
+    cache.fetch(remote("f")[0], size=SIZE)
+    assert names(cache) == ["d", "e", "f"]
 
 
 def test_files_left_by_killed_downloads_make_room_too(tmp_path: Path, remote) -> None:

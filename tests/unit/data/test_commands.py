@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from trainer.cli.data import app
+from trainer.errors import UserError
 
 
 @pytest.fixture
@@ -35,7 +36,17 @@ def test_prepare_then_inspect(pipeline: Path, tmp_path: Path) -> None:
     shown = runner.invoke(app, ["inspect", f"{tmp_path}/out", "--verify", "--json"])
     report = json.loads(shown.stdout)
     assert (report["verified_shards"], report["fingerprint"]) == (1, result["fingerprint"])
-    assert "A short text." in runner.invoke(app, ["inspect", f"{tmp_path}/out"]).stdout
+    page = tmp_path / "pages" / "report.html"
+    written = runner.invoke(app, ["inspect", f"{tmp_path}/out", "--html", str(page), "--samples", "1"])
+    assert "A short text." in written.stdout
+    assert written.stderr == f"wrote {page}\n"
+    assert "A short text." in page.read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_reading(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["inspect", str(tmp_path / "nosuch"), "--html", str(tmp_path)])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith(f"--html {tmp_path} is no file")
 
 
 @pytest.mark.parametrize("command", ["prepare", "inspect"])

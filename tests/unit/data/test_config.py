@@ -32,6 +32,10 @@ def test_the_schema_allows_the_short_forms() -> None:
         ({"train": {"path": "a", "wieght": 1}}, "Extra inputs"),
         ({"train": 3}, "valid dictionary"),
         ({"train": "a", "shuffle_group_bytes": 10, "cache": {"max_bytes": 19}}, r"at least 20"),
+        (
+            {"train": ["s3://a", "gs://b", "c"], "shuffle_group_bytes": 10, "cache": {"max_bytes": 39}},
+            r"next one of each of 2 remote sources; set cache.max_bytes to at least 40",
+        ),
     ],
 )
 def test_wrong_settings_are_refused(data: object, message: str) -> None:

@@ -45,6 +45,30 @@ def test_samples_are_windows_of_the_shards_laid_end_to_end(sizes: list[int], len
     assert split.shard_samples.tolist() == np.bincount(starts, minlength=len(sizes)).tolist()
 
 
+def test_a_remote_shard_is_not_opened_again_for_the_sample_that_ends_in_it() -> None:
+    opened = []
+    parts = np.split(np.arange(60), [17, 20, 43])
+
+    def opener(number: int):
+        def open_shard() -> MappedShard:
+            opened.append(number)
+            return MappedShard([parts[number]])
+
+        return open_shard
+
+    shards = [Shard(str(i), len(part), len(part), opener(i)) for i, part in enumerate(parts)]
+    split = TokenSplit("s", shards, fingerprint="f", sequence_length=7, remote_bytes=1000)
+    read_all(split)
+    opened.clear()
+    split.prefetch((0,))
+    out = np.empty((1, 8), dtype=np.int64)
+    # The third sample goes on through the short shard 1 into shard 2.
+    split.read(np.array([2]), out)
+    split.close()
+    assert out[0].tolist() == list(range(14, 22))
+    assert opened == []
+
+
 def test_a_prepared_set_knows_its_tokenizer_and_density(tmp_path: Path, write_set) -> None:
     info = write_set(tmp_path / "set", train=[60, 60, 31], validation=[20])
     split = open_path(tmp_path / "set")

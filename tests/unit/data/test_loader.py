@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.loader import BatchLoader, read_rows, validation_batches
+from trainer.data.order import SampleOrder
 from trainer.data.shards import MappedShard
 from trainer.data.split import Shard, TokenSplit
 from trainer.errors import UserError
@@ -176,23 +177,48 @@ def test_a_process_that_closed_its_loader_exits_without_the_downloads_ahead() ->
 
 
 def test_remote_shards_of_the_next_group_are_fetched_ahead() -> None:
-    opened = []
+    split, opened = counted_split()
+    groups = [split.shard_samples[shard] for shard in one_shard_groups(split).shards_ahead(0)]
+    assert min(groups) > 2, "the first batches lie within the first group"
+    # One shard per group: the first batch needs one shard, and the second is on its way.
+    with loader_of([split], batch_sequences=1, shuffle_group_bytes=1, prefetch_batches=1) as loader:
+        next(loader)
+        for shard in one_shard_groups(split).shards_ahead(0):
+            assert opened[shard].wait(60)
+    split.close()
+
+
+def test_the_group_of_the_oldest_batch_is_kept_while_younger_ones_are_assembled() -> None:
+    split, _ = counted_split()
+    windows = []
+    split.prefetch = windows.append
+    # More batches are under way than a group has.
+    with loader_of([split], batch_sequences=1, shuffle_group_bytes=1, prefetch_batches=20) as loader:
+        for step in range(80):
+            next(loader)
+            sample = int(loader.batch_ids(step + 1)[0, 1])
+            assert int(np.searchsorted(np.cumsum(split.shard_samples), sample, side="right")) in windows[-1]
+    assert len(windows) > 10, "the window moves on"
+
+
+def counted_split() -> tuple[TokenSplit, list[threading.Event]]:
+    """A remote split of four shards, and for each whether it was opened."""
     parts = np.array_split(np.arange(101), 4)
+    opened = [threading.Event() for _ in parts]
 
     def opener(number: int):
         def open_shard() -> MappedShard:
-            opened.append(number)
+            opened[number].set()
             return MappedShard([parts[number]])
 
         return open_shard
 
     shards = [Shard(str(i), len(part), len(part), opener(i)) for i, part in enumerate(parts)]
-    split = TokenSplit("s", shards, fingerprint="f", sequence_length=T, remote_bytes=1000)
-    # One shard per group: the first batch needs one shard, and the second is on its way.
-    with loader_of([split], batch_sequences=1, shuffle_group_bytes=1, prefetch_batches=1) as loader:
-        next(loader)
-    split.close()
-    assert len(set(opened)) == 2
+    return TokenSplit("s", shards, fingerprint="f", sequence_length=T, remote_bytes=1000), opened
+
+
+def one_shard_groups(split: TokenSplit) -> SampleOrder:
+    return SampleOrder(split.shard_samples, split.shard_bytes, group_bytes=1, fingerprint=split.fingerprint, seed=1)
 
 
 @pytest.mark.parametrize("bad", [200, -1])

@@ -8,13 +8,19 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trainer.data.shards import (
+    MappedShard,
+    ShardInfo,
     ShardWriter,
     file_sha256,
     fingerprint,
@@ -43,6 +49,27 @@ def test_documents_come_back_as_rows_of_shards_that_end_with_a_document(tmp_path
     assert rows == [document.tolist() for document in documents]
 
 
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.lists(st.integers(1, 30), max_size=5))
+def test_documents_added_together_are_written_as_one_by_one(lengths: list[int], cuts: list[int]) -> None:
+    tokens, ends = np.arange(sum(lengths)), np.cumsum([0, *lengths])
+    files, infos = [], []
+    for together in (False, True):
+        with TemporaryDirectory() as name:
+            folder, told = Path(name), []
+            with ShardWriter(
+                folder, "train", dtype="uint16", shard_tokens=50, batch_tokens=20, on_finish=told.append
+            ) as writer:
+                borders = sorted({0, len(lengths), *(cut for cut in cuts if together and cut < len(lengths))})
+                runs = list(pairwise(borders if together else range(len(lengths) + 1)))
+                for first, last in runs:
+                    writer.extend(tokens[ends[first] : ends[last]], lengths[first:last], [7] * (last - first))
+                infos.append(writer.close())
+            assert told == [infos[-1][: number + 1] for number in range(len(infos[-1]))]
+            files.append([(folder / shard.file).read_bytes() for shard in infos[-1]])
+    assert files[0] == files[1]
+    assert infos[0] == infos[1]
+
+
 def test_a_mapped_shard_reads_across_record_batches(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, "train", dtype="uint32", shard_tokens=10_000, batch_tokens=16) as writer:
         for start in range(0, 200, 10):
@@ -54,6 +81,18 @@ def test_a_mapped_shard_reads_across_record_batches(tmp_path: Path) -> None:
         out = np.empty(length, dtype=np.int64)
         mapped.copy_to(start, out)
         assert out.tolist() == list(range(start, start + length))
+
+
+def test_the_head_of_a_mapped_shard_is_a_copy_of_its_first_tokens() -> None:
+    chunks = [np.arange(start, start + 5, dtype=np.uint16) for start in (0, 5, 10)]
+    shard = MappedShard(chunks)
+    assert [shard.head(count).tolist() for count in (0, 3, 5, 7, 99)] == [
+        list(range(count)) for count in (0, 3, 5, 7, 15)
+    ]
+    head = shard.head(7)
+    chunks[0][:] = 0
+    assert (head.dtype, head.tolist()) == (np.dtype(np.uint16), list(range(7)))
+    assert MappedShard([]).head(3).tolist() == []
 
 
 def test_a_failed_writer_leaves_no_unfinished_file(tmp_path: Path) -> None:
@@ -89,12 +128,12 @@ def test_a_writer_goes_on_behind_finished_shards(tmp_path: Path) -> None:
         for document in documents:
             writer.add(document, text_bytes=1)
         expected = writer.close()
-    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50) as writer:
+    told: list[tuple[ShardInfo, ...]] = []
+    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50, on_finish=told.append) as writer:
         for document in documents[:3]:
             writer.add(document, text_bytes=1)
-        finished = writer.finished
-    assert finished == expected[:1]
-    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50, after=finished) as writer:
+    assert told == [expected[:1]]
+    with ShardWriter(tmp_path / "parts", "train", dtype="uint16", shard_tokens=50, after=told[-1]) as writer:
         for document in documents[2:]:
             writer.add(document, text_bytes=1)
         assert writer.close() == expected

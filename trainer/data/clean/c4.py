@@ -68,9 +68,9 @@ class C4(Step):
         for line in text.splitlines():
             line = line.strip()
             words = line.split()
-            if self.max_word_length is not None and any(len(word) > self.max_word_length for word in words):
+            if self._has_long_word(line, words):
                 continue
-            if self.citations:
+            if self.citations and "[" in line:
                 line = _CITATIONS.sub("", line)
             if self._is_no_sentence(line, len(words)):
                 continue
@@ -94,6 +94,11 @@ class C4(Step):
     def method(self) -> str:
         """The words of the file, if there is one."""
         return _bad_words(self.bad_words).pattern if self.bad_words is not None else ""
+
+    def _has_long_word(self, line: str, words: list[str]) -> bool:
+        # Few lines are as long as a word that is too long.
+        limit = self.max_word_length
+        return limit is not None and len(line) > limit and any(len(word) > limit for word in words)
 
     def _is_no_sentence(self, line: str, num_words: int) -> bool:
         if self.terminal_punctuation and (not line.endswith(_ENDS) or line.endswith("...")):

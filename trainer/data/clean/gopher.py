@@ -9,6 +9,7 @@ off, and the first rule that is broken names the drop. Used as steps of a pipeli
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import filterfalse
 from typing import Annotated, Literal
 
 import numpy as np
@@ -73,7 +74,7 @@ class GopherQuality(Step):
         words, lines = text.split(), text.splitlines()
         num_words, num_lines = max(len(words), 1), max(len(lines), 1)
         # Most words are nothing but letters, which is quick to see.
-        others = [word for word in words if not word.isalpha()]
+        others = list(filterfalse(str.isalpha, words))
         symbols = [word for word in others if not any(map(str.isalnum, word))]
         real_words = len(words) - len(symbols)
         mean_length = (sum(map(len, words)) - sum(map(len, symbols))) / max(real_words, 1)

@@ -128,8 +128,8 @@ def read_texts(path: Path, wanted: npt.NDArray[np.bool_]) -> Iterator[list[str]]
             mask = wanted[start : start + len(column)]
             start += len(column)
             if mask.any():
-                # Not through to_pylist or numpy objects: pyarrow would import pandas for the latter.
-                yield column.filter(pa.array(mask)).to_pylist()
+                # Not through numpy objects: pyarrow would import pandas for these.
+                yield (column if mask.all() else column.filter(pa.array(mask))).to_pylist()
 
 
 def _counts_file(folder: Path, number: int) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +22,10 @@ from trainer.data.prepare.cleaned import read_texts
 from trainer.data.prepare.engine import Engine
 from trainer.data.prepare.text import Text
 from trainer.data.progress import Advance
-from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, token_dtype
-from trainer.data.tokenizer import end_of_text_id, load_tokenizer, vocabulary_size
+from trainer.data.shards import ShardInfo, ShardWriter, SplitInfo, token_dtype
+from trainer.data.tokenizer import end_of_text_id, vocabulary_size
 from trainer.data.tokenizers.encoder import Encoder
-from trainer.durable import durable_rename
 
-# Less text is encoded before a faster engine is proven right.
-FAST_BYTES = 50_000_000
 # Tokens of parts on their way into shards.
 FOLDER = ".prepare.tokens"
 
@@ -40,38 +37,56 @@ class EncodeTask(NamedTuple):
     output: Path
     encoder: bytes
     """Pickled: a worker keeps it for its later tasks."""
+    end: int
+    """The end-of-text token, which follows every document."""
     train: npt.NDArray[np.bool_]
     """Its documents that are used for training."""
     validation: npt.NDArray[np.bool_]
 
 
 def encode(
-    text: Text, folder: Path, mark: Mark, engine: Engine, advance: Advance, *, limit: float, shard_tokens: int
+    text: Text,
+    folder: Path,
+    mark: Mark,
+    encoder: Encoder,
+    engine: Engine,
+    advance: Advance,
+    *,
+    limit: float,
+    shard_tokens: int,
 ) -> dict[str, SplitInfo]:
-    """Write the shards that `mark` does not have yet. limit: documents whose number is below it are for validation.
+    """Write the shards that `mark` does not have yet.
 
-    advance: told the bytes of text of each part that was encoded.
+    advance: told the bytes of text of each part that was encoded. limit: documents whose number is below it are for
+    validation.
     """
-    tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
-    dtype, end = token_dtype(vocabulary_size(tokenizer)), end_of_text_id(tokenizer)
+    dtype, end = token_dtype(vocabulary_size(encoder.tokenizer)), end_of_text_id(encoder.tokenizer)
     (folder / FOLDER).mkdir(exist_ok=True)
+    finished = dict(mark.shards)
+
+    def note(split: str, shards: tuple[ShardInfo, ...]) -> None:
+        finished[split] = shards
+        write_mark(folder, mark.model_copy(update={"shards": dict(finished)}))
+
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(
-                ShardWriter(folder, split, dtype=dtype, shard_tokens=shard_tokens, after=mark.shards[split])
+                ShardWriter(
+                    folder,
+                    split,
+                    dtype=dtype,
+                    shard_tokens=shard_tokens,
+                    after=mark.shards[split],
+                    on_finish=functools.partial(note, split),
+                )
             )
             for split in SPLITS
         }
-        encoder = Encoder(tokenizer, "auto" if text.num_bytes >= FAST_BYTES else "tokenizers")
-        for path in engine.map(encode_part, _tasks(text, folder, mark.shards, limit, pickle.dumps(encoder))):
+        for path in engine.map(encode_part, _tasks(text, folder, mark.shards, limit, pickle.dumps(encoder), end)):
             part_bytes = 0
-            for split, tokens, text_bytes in _documents(path):
-                writer = writers[split]
-                writer.add(np.append(tokens, tokens.dtype.type(end)), text_bytes)
-                part_bytes += text_bytes
-                if writer.num_finished > len(mark.shards[split]):
-                    mark = mark.model_copy(update={"shards": {**mark.shards, split: writer.finished}})
-                    write_mark(folder, mark)
+            for split, tokens, lengths, text_bytes in _read_encoded(path):
+                writers[split].extend(tokens, lengths, text_bytes)
+                part_bytes += int(text_bytes.sum())
             path.unlink()
             advance(part_bytes)
         return {split: SplitInfo.of(writer.close()) for split, writer in writers.items()}
@@ -87,24 +102,36 @@ def encode_part(task: EncodeTask) -> Path:
     start = 0
     with ExitStack() as stack:
         for texts in read_texts(task.text, used):
-            rows = encoder.encode_batch(texts)
-            ends = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-            columns = [
-                pa.LargeListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(rows))),
-                pa.array([len(text.encode()) for text in texts], pa.int64()),
-                pa.array(is_validation[start : start + len(texts)]),
-            ]
+            flags = is_validation[start : start + len(texts)]
             start += len(texts)
-            batch = pa.record_batch(columns, names=["tokens", "text_bytes", "validation"])
+            # Each split's documents lie together, in their order.
+            places = np.argsort(flags, kind="stable")
+            batch = _batch([texts[i] for i in places], flags[places], encoder, task.end)
             if writer is None:
                 writer = stack.enter_context(pa.ipc.new_file(str(temporary), batch.schema))
             writer.write_batch(batch)
-    durable_rename(temporary, task.output)
+    # Need not outlive a power cut: what no finished shard holds is encoded again.
+    temporary.replace(task.output)
     return task.output
 
 
+def _batch(texts: Sequence[str], is_validation: npt.NDArray[np.bool_], encoder: Encoder, end: int) -> Any:
+    """The record batch of a few texts."""
+    rows = encoder.encode_batch(texts)
+    end_row = np.array([end], dtype=rows[0].dtype)
+    offsets = np.cumsum([0, *(len(row) + 1 for row in rows)], dtype=np.int64)
+    tokens = np.concatenate([piece for row in rows for piece in (row, end_row)])
+    sizes = [len(text) if text.isascii() else len(text.encode()) for text in texts]
+    columns = [
+        pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(tokens)),
+        pa.array(sizes, pa.int64()),
+        pa.array(is_validation),
+    ]
+    return pa.record_batch(columns, names=["tokens", "text_bytes", "validation"])
+
+
 def _tasks(
-    text: Text, folder: Path, finished: dict[str, tuple[ShardInfo, ...]], limit: float, encoder: bytes
+    text: Text, folder: Path, finished: dict[str, tuple[ShardInfo, ...]], limit: float, encoder: bytes, end: int
 ) -> Iterator[EncodeTask]:
     """The parts with documents that no finished shard holds: a shard ends with a whole one, their order is fixed."""
     behind = {split: sum(shard.documents for shard in shards) for split, shards in finished.items()}
@@ -117,21 +144,21 @@ def _tasks(
             behind[split] -= min(behind[split], len(places))
         if any(mask.any() for mask in masks.values()):
             output = folder / FOLDER / f"{part:08d}.arrow"
-            yield EncodeTask(path, output, encoder, masks["train"], masks["validation"])
+            yield EncodeTask(path, output, encoder, end, masks["train"], masks["validation"])
 
 
-def _documents(path: Path) -> Iterator[tuple[str, npt.NDArray[Any], int]]:
-    """(split, tokens, bytes of text) of each document of an encoded part."""
+def _read_encoded(path: Path) -> Iterator[tuple[str, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
+    """(split, tokens end to end, lengths, bytes of text) of runs of documents of an encoded part."""
     with pa.memory_map(str(path)) as file:
         reader = pa.ipc.open_file(file)
         for i in range(reader.num_record_batches):
             batch = reader.get_batch(i)
-            offsets = batch.column(0).offsets.to_numpy()
-            tokens = batch.column(0).values.to_numpy()
-            sizes, validation = batch.column(1).to_numpy(), batch.column(2).to_pylist()
-            for place, is_validation in enumerate(validation):
-                split = "validation" if is_validation else "train"
-                yield split, tokens[offsets[place] : offsets[place + 1]], int(sizes[place])
+            offsets, tokens = batch.column(0).offsets.to_numpy(), batch.column(0).values.to_numpy()
+            sizes, num_train = batch.column(1).to_numpy(), len(batch) - batch.column(2).true_count
+            for split, first, last in (("train", 0, num_train), ("validation", num_train, len(batch))):
+                if first < last:
+                    run = slice(offsets[first], offsets[last])
+                    yield split, tokens[run], np.diff(offsets[first : last + 1]), sizes[first:last]
 
 
 @functools.lru_cache(maxsize=1)

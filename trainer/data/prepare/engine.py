@@ -1,4 +1,4 @@
-"""Where the tasks of a stage run: on this machine's cores, or on a Ray cluster.
+"""Where the tasks of a stage run: on this machine's cores, or where another engine takes them (`trainer.ray.stages`).
 
 A stage is a picklable function and a list of tasks, each of which writes its own files; results are small and come in
 the order of the tasks. So what is written does not depend on the engine or on the number of workers.
@@ -6,18 +6,13 @@ the order of the tasks. So what is written does not depend on the engine or on t
 
 from __future__ import annotations
 
-import logging
 import os
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any, Protocol, TypeVar
-
-from trainer.errors import UserError
-from trainer.extras import needs
+from typing import Protocol, TypeVar
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -57,9 +52,7 @@ class Processes:
         if len(todo) <= 1 or self.workers == 1:
             yield from map(function, todo)
             return
-        pool = self._pool = self._pool or ProcessPoolExecutor(
-            self.workers, mp_context=get_context("forkserver"), initializer=_one_thread_each
-        )
+        pool = self._pool = self._pool or self._start(function.__module__)
         waiting: deque[Future[Result]] = deque()
         try:
             for task in todo:
@@ -81,56 +74,14 @@ class Processes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-
-class RayData:
-    """Ray Data on the cluster that RAY_ADDRESS names, or on this machine; all nodes must see the same folders."""
-
-    name = "Ray Data"
-
-    def __init__(self) -> None:
-        """Raises UserError where Ray is not installed."""
-        with needs("ray", "--engine ray"):
-            import ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
-
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        import ray
-
-        todo = [{"task": pickle.dumps(task)} for task in tasks]
-        if not todo:
-            return
-        ray.data.DataContext.get_current().execution_options.preserve_order = True
-        data = ray.data.from_items(todo, override_num_blocks=len(todo))
-        for row in data.map(_Call(function)).iter_rows():
-            result = pickle.loads(row["result"])  # noqa: S301  # our own worker's
-            if isinstance(result, Exception):
-                raise result
-            yield result
-
-    def close(self) -> None:
-        if self._ours:
-            import ray
-
-            ray.shutdown()
-
-
-class _Call:
-    """A stage's function on rows of Ray Data. Errors travel as results: Ray would wrap them and try again."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            result = self._function(pickle.loads(row["task"]))  # noqa: S301  # our own driver's
-        except (UserError, OSError) as error:
-            result = error
-        return {"result": pickle.dumps(result)}
+    def _start(self, module: str) -> ProcessPoolExecutor:
+        context = get_context("forkserver")
+        # Imported once, by the process that workers are forked from: costs time and memory once, not per worker.
+        context.set_forkserver_preload(["__main__", module])
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_one_thread_each)
 
 
 def _one_thread_each() -> None:
     # As many processes as cores, so libraries with threads of their own would only get in each other's way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"

@@ -13,8 +13,15 @@ from trainer.complaints import complaints
 from trainer.data.clean.near import NearDuplicates
 from trainer.data.clean.steps import AnyStep, steps_sha256
 from trainer.data.sources import TextSource
+from trainer.data.sources.token_files import TokenFiles
 from trainer.data.tokenizer import tokenizer_fingerprint
-from trainer.data.tokenizers.config import BpeTokenizer, TokenizerSettings, load_tokenizer_spec, tokenizer_label
+from trainer.data.tokenizers.config import (
+    BpeTokenizer,
+    ExistingTokenizer,
+    TokenizerSettings,
+    load_tokenizer_spec,
+    tokenizer_label,
+)
 from trainer.errors import UserError
 from trainer.settings import Settings, joined_sha256, settings_sha256
 from trainer.yaml_dialect import load_yaml
@@ -86,8 +93,38 @@ class Pipeline(Settings):
         return joined_sha256(parts)
 
 
-def load_pipeline(name: str) -> Pipeline:
-    """Read a pipeline from a YAML file, or one that comes with the package by its name."""
+class TokenPipeline(Settings):
+    """A data set of tokens that are ready: copied into shards, none of them changed."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    """Name of the data set."""
+    output: str = Field(min_length=1)
+    """Folder that is written."""
+    sources: tuple[TokenFiles, ...] = Field(min_length=1)
+    """The token files, in this order."""
+    tokenizer: ExistingTokenizer = Field(discriminator="type")
+    """The tokenizer that made them."""
+    shard_tokens: int = Field(default=100_000_000, gt=0)
+    """Tokens of one shard; the row that reaches it is the shard's last."""
+
+    @property
+    def tokenizer_name(self) -> str:
+        """What dataset.json calls the tokenizer."""
+        return tokenizer_label(self.tokenizer)
+
+    def inputs_sha256(self) -> str:
+        """Hex sha256 of everything that decides the output."""
+        parts = [str(METHOD), *(source.fingerprint() for source in self.sources)]
+        parts.append(settings_sha256(self.model_copy(update={"output": "-"})))
+        parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
+        return joined_sha256(parts)
+
+
+def load_pipeline(name: str) -> Pipeline | TokenPipeline:
+    """Read a pipeline from a YAML file, or one that comes with the package by its name.
+
+    One with a source of type `tokens` is a pipeline of tokens.
+    """
     shipped = {path.name.removesuffix(".yaml"): path for path in _shipped() if path.name.endswith(".yaml")}
     if name in shipped:
         with resources.as_file(shipped[name]) as path:
@@ -106,15 +143,36 @@ def load_pipeline(name: str) -> Pipeline:
             expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
             fix="write the file as `key: value` lines",
         )
+    kind = TokenPipeline if _has_tokens(raw) else Pipeline
     try:
-        return Pipeline.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         raise UserError(
-            f"pipeline {name}: {'; '.join(complaints(error, raw, Pipeline))}",
-            expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
+            f"pipeline {name}: {'; '.join(complaints(error, raw, kind))}",
+            expected=f"the keys of a pipeline{' of tokens' if kind is TokenPipeline else ''}: "
+            + ", ".join(kind.model_fields),
             fix="correct the keys named above",
         ) from error
 
 
+def load_text_pipeline(name: str) -> Pipeline:
+    """The same, for what needs text. Raises UserError for a pipeline of tokens."""
+    pipeline = load_pipeline(name)
+    if isinstance(pipeline, TokenPipeline):
+        raise UserError(
+            f"pipeline {name} has sources of tokens",
+            expected="a pipeline of text",
+            fix="name a pipeline whose sources hold text",
+        )
+    return pipeline
+
+
+def _has_tokens(raw: dict[Any, Any]) -> bool:
+    sources = raw.get("sources")
+    return isinstance(sources, list) and any(
+        isinstance(source, dict) and source.get("type") == "tokens" for source in sources
+    )
+
+
 def _shipped() -> Iterator[Any]:
-    return iter(resources.files("trainer.data").joinpath("pipelines").iterdir())
+    return iter(resources.files("trainer").joinpath("presets", "data").iterdir())

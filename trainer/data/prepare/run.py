@@ -25,8 +25,9 @@ from trainer.data.prepare.cleaned import EXACT, NEAR, CleanTask, Counts, clean_p
 from trainer.data.prepare.encode import FOLDER as TOKENS
 from trainer.data.prepare.encode import encode
 from trainer.data.prepare.engine import Engine, Processes
-from trainer.data.prepare.pipeline import Pipeline
+from trainer.data.prepare.pipeline import Pipeline, TokenPipeline
 from trainer.data.prepare.text import Text
+from trainer.data.prepare.tokens import copy_tokens
 from trainer.data.progress import progress
 from trainer.data.shards import (
     TOKENIZER_FILE,
@@ -38,12 +39,15 @@ from trainer.data.shards import (
 )
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import BpeTokenizer, load_tokenizer_spec
+from trainer.data.tokenizers.encoder import Encoder
 from trainer.data.tokenizers.train import train_tokenizer
 from trainer.durable import write_atomically
 from trainer.errors import UserError
 
 # Cleaned text that no pipeline shares.
 CLEANED = ".prepare.cleaned"
+# Less text is encoded before a faster engine is proven right.
+FAST_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class Prepared:
     """The output was complete already."""
 
 
-def prepare(pipeline: Pipeline, folder: Path, *, replace: bool = False, engine: Engine | None = None) -> Prepared:
+def prepare(
+    pipeline: Pipeline | TokenPipeline, folder: Path, *, replace: bool = False, engine: Engine | None = None
+) -> Prepared:
     """Run a pipeline into `folder`, or finish what an interrupted run left there. Waits while another process does so.
 
     Raises UserError where the folder holds something else (files that preparation did not write, or, without `replace`,
@@ -76,7 +82,11 @@ def prepare(pipeline: Pipeline, folder: Path, *, replace: bool = False, engine: 
             if done is not None:
                 return Prepared(folder, done, skipped=True)
             mark = claim(folder, inputs, replace=replace)
-            return Prepared(folder, _make_set(pipeline, folder, mark, engine, replace), skipped=False)
+            if isinstance(pipeline, TokenPipeline):
+                info = _describe(pipeline, folder, copy_tokens(pipeline, folder, mark), filters=())
+            else:
+                info = _make_set(pipeline, folder, mark, engine, replace)
+            return Prepared(folder, info, skipped=False)
     finally:
         engine.close()
 
@@ -95,9 +105,11 @@ def _make_set(pipeline: Pipeline, folder: Path, mark: Mark, engine: Engine, repl
             fix="check the sources and the step that dropped most",
         )
     mark = _provide_tokenizer(pipeline, folder, mark, text, engine)
+    tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+    encoder = Encoder(tokenizer, "auto" if text.num_bytes >= FAST_BYTES else "tokenizers")
     with progress(f"encoding by {engine.name}", text.num_bytes) as advance:
-        limit = pipeline.validation_fraction * (1 << 64)
-        splits = encode(text, folder, mark, engine, advance, limit=limit, shard_tokens=pipeline.shard_tokens)
+        limit, shard_tokens = pipeline.validation_fraction * (1 << 64), pipeline.shard_tokens
+        splits = encode(text, folder, mark, encoder, engine, advance, limit=limit, shard_tokens=shard_tokens)
     if not splits["train"].tokens:
         raise UserError(
             f"pipeline {pipeline.name} gives no training tokens: all {text.documents} documents are for validation",
@@ -168,7 +180,10 @@ def _provide_tokenizer(pipeline: Pipeline, folder: Path, mark: Mark, text: Text,
 
 
 def _describe(
-    pipeline: Pipeline, folder: Path, splits: dict[str, SplitInfo], filters: tuple[dict[str, Any], ...]
+    pipeline: Pipeline | TokenPipeline,
+    folder: Path,
+    splits: dict[str, SplitInfo],
+    filters: tuple[dict[str, Any], ...],
 ) -> DatasetInfo:
     """Write dataset.json."""
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)

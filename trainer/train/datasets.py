@@ -1,0 +1,93 @@
+"""What a run reads: its sets, opened and held against its model, and the batches made of them.
+
+Called by `setup`, by `preflight` and by `evaluation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.config import RunConfig
+from trainer.data.dataset import TokenSplit, open_training, open_validation
+from trainer.data.loader import BatchLoader
+from trainer.errors import UserError
+from trainer.parallel.world import World
+
+
+@dataclass(frozen=True)
+class Data:
+    """The opened sets of a run."""
+
+    train: list[TokenSplit]
+    validation: list[TokenSplit]
+    samples: int
+    document_end_id: int | None
+    """The token that ends a document, where attention is to stay within documents."""
+
+
+def open_data(config: RunConfig) -> Data:
+    """Open training and validation sets; UserError where they do not fit the run."""
+    train = open_training(config.data, config.sequence_length)
+    evaluates = config.evaluate.every_steps > 0 or config.task == "evaluate"
+    validation = open_validation(config.data, config.sequence_length) if evaluates else []
+    if evaluates and not validation:
+        raise UserError(
+            "evaluation is on, but no source has a validation split",
+            expected="data.validation, or prepared sets with a validation split",
+            fix="name a set under data.validation, or set evaluate.every_steps: 0",
+        )
+    for split in (*train, *validation):
+        if split.vocab_size is not None and split.vocab_size > config.model.vocab_size:
+            raise UserError(
+                f"{split.name}: its tokenizer has {split.vocab_size} tokens, model.vocab_size is "
+                f"{config.model.vocab_size}",
+                expected="a model with a row for every token",
+                fix=f"set model.vocab_size: {split.vocab_size}",
+            )
+    _require_one_tokenizer([*train, *validation])
+    end_id = _document_end_id([*train, *validation]) if config.data.document_mask else None
+    return Data(train, validation, sum(split.num_samples for split in train), end_id)
+
+
+def build_loader(config: RunConfig, world: World, data: Data, start_step: int) -> BatchLoader:
+    """This rank's batches from `start_step` on."""
+    return BatchLoader(
+        data.train,
+        batch_sequences=config.batch.sequences,
+        sequence_length=config.sequence_length,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.world_size,
+        start_step=start_step,
+        weights=[source.weight for source in config.data.train],
+        shuffle_group_bytes=config.data.shuffle_group_bytes,
+        workers=config.data.workers,
+        prefetch_batches=config.data.prefetch_batches,
+        vocab_size=config.model.vocab_size,
+    )
+
+
+def _require_one_tokenizer(splits: Sequence[TokenSplit]) -> None:
+    """UserError where sets that are read together have ids of different tokenizers."""
+    found = {split.name: split.tokenizer for split in splits if split.tokenizer is not None}
+    if len({tokenizer.fingerprint for tokenizer in found.values()}) > 1:
+        said = ", ".join(f"{name}: {each.name} ({each.fingerprint[:12]}...)" for name, each in found.items())
+        raise UserError(
+            f"the sets of data.train and data.validation were made with several tokenizers: {said}",
+            expected="one tokenizer, since the same id means another text in each",
+            fix="prepare all of them with the same tokenizer.json",
+        )
+
+
+def _document_end_id(splits: Sequence[TokenSplit]) -> int:
+    """The token that ends a document; UserError where a set does not say."""
+    unknown = [split.name for split in splits if split.tokenizer is None]
+    ids = {split.tokenizer.eos_id for split in splits if split.tokenizer is not None}
+    if unknown:
+        raise UserError(
+            f"data.document_mask is on, and {', '.join(unknown)} does not say which token ends a document",
+            expected="sets that `gpt-run data prepare` made: raw token files do not say it",
+            fix="prepare the text again, or set data.document_mask: false",
+        )
+    return ids.pop()
