@@ -103,6 +103,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _meaning_of_one(error: BaseException) -> Meaning | None:
+    names = [base.__name__ for base in type(error).__mro__]
+    if "PayloadEncodingError" in names:
+        return Meaning.PASSING  # a body that broke off, to which aiohttp gives status 400, as if we were to blame
     status = _http_status(error)
     if status is not None:
         return _meaning_of_status(status)
@@ -112,7 +115,6 @@ def _meaning_of_one(error: BaseException) -> Meaning | None:
         return Meaning.MISSING
     if isinstance(error, PermissionError):
         return Meaning.REFUSED
-    names = [base.__name__ for base in type(error).__mro__]
     if any(part in name for name in names for part in _NO_CREDENTIALS):
         return Meaning.REFUSED
     if isinstance(error, (TimeoutError, ConnectionError)) or any(p in name for name in names for p in _NETWORK):

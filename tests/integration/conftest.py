@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+import fsspec
 import pytest
 
 from tests.integration.servers import Server, azure_server, gcs_server, s3_server
 
+PROTOCOLS = {"s3": "s3", "gcs": "gs", "azure": "abfs"}
 STARTERS = {"s3": s3_server, "gcs": gcs_server, "azure": azure_server}
 
 
@@ -21,6 +23,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         def start(kind: str) -> Server:
             if kind not in servers:
                 servers[kind] = stack.enter_context(STARTERS[kind](tmp_path_factory.mktemp(kind)))
+            # Clients that other tests made for other servers.
+            fsspec.get_filesystem_class(PROTOCOLS[kind]).clear_instance_cache()
             return servers[kind]
 
         yield start

@@ -7,15 +7,13 @@ download.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 import tempfile
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from trainer.checkpoint.layout import CHECKPOINTS, MARKER, parse_name
+from trainer.durable import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ class LocalCopies:
     def commit(self, name: str, marker: bytes) -> None:
         """Put the marker beside this node's files and drop older copies. Failures are logged: it is only a copy."""
         try:
-            place_file(self.folder(name) / MARKER, marker)
+            write_atomically(self.folder(name) / MARKER, marker, durable=False)
             self._drop_older(name)
         except OSError as error:
             logger.warning("local copy of %s: %s", name, error)
@@ -56,27 +54,3 @@ class LocalCopies:
         older = [entry for entry in present if entry < name]
         for entry in older[: max(0, len(older) - KEEP_COPIES + 1)]:
             shutil.rmtree(self._root / entry, ignore_errors=True)
-
-
-def place_file(path: Path, data: bytes) -> None:
-    """Write a whole file that other ranks of the node may be writing too."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def place_copy(path: Path, source: Path) -> None:
-    """Copy a whole file to where others may be copying it too."""
-    with replacing(path) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file of this process alone that becomes `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

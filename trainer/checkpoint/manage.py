@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
@@ -32,10 +33,10 @@ from trainer.checkpoint.layout import (
     read_checkpoints,
 )
 from trainer.checkpoint.load import check_sizes
-from trainer.checkpoint.local import place_copy, place_file
 from trainer.checkpoint.reader import VerifiedFiles
 from trainer.checkpoint.retention import Facts, tiers
 from trainer.checkpoint.store import AlreadyExists, Store, open_store
+from trainer.durable import replacing, write_atomically
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ def pull_checkpoint(
             )
     except CorruptCheckpoint as error:
         raise error.as_user_error() from error
-    place_file(target / MARKER, checkpoint.store.read_bytes(MARKER))
+    write_atomically(target / MARKER, checkpoint.store.read_bytes(MARKER), durable=False)
     return target
 
 
@@ -207,7 +208,8 @@ def prune(run: Store, keep: KeepConfig, *, dry_run: bool = False) -> Pruned:
 def _pull_one(checkpoint: Checkpoint, target: Path, name: str, progress: Callable[[int], None] | None) -> None:
     with VerifiedFiles(checkpoint, target, keep=True).file(name) as path:
         if checkpoint.store.is_local:  # verified in place; a remote file has been fetched into the target
-            place_copy(target / name, path)
+            with replacing(target / name, durable=False) as temporary:
+                shutil.copyfile(path, temporary)
     if progress is not None:
         progress(checkpoint.committed.files[name].bytes)
 

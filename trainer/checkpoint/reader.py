@@ -20,8 +20,8 @@ from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
 from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint, FileEntry
-from trainer.checkpoint.local import replacing
 from trainer.checkpoint.ranks import portable
+from trainer.durable import replacing
 
 READ_BYTES = 4 * 2**20
 
@@ -86,7 +86,7 @@ class VerifiedFiles:
                 raise FileNotFoundError(name)
             if listed != entry.bytes:
                 raise self._corrupt(name, f"has {listed} bytes, {entry.bytes} were committed")
-            with replacing(path) as temporary:
+            with replacing(path, durable=False) as temporary:
                 self._compare_hash(name, self.checkpoint.store.download(name, temporary, entry.bytes))
         except FileNotFoundError as error:
             raise self._corrupt(name, "is missing") from error

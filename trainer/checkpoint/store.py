@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar, cast
 import fsspec
 import stamina
 
+from trainer.durable import discard, sync, write_atomically
 from trainer.errors import UserError
 from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
 
@@ -128,8 +129,10 @@ class Store:
     def replace(self, path: str, data: bytes) -> None:
         """Write a small file whole, in place of one that may be there; for what has no history, such as run.yaml."""
         full = self._full(path)
-        write = (lambda: _replace_local(Path(full), data)) if self.is_local else (lambda: self._put(full, data))
-        self._call(write, path)
+        if self.is_local:
+            self._call(lambda: write_atomically(Path(full), data, durable=False), path)
+        else:
+            self._call(lambda: self._put(full, data), path)
 
     @contextlib.contextmanager
     def open_write(self, path: str) -> Iterator[IO[bytes]]:
@@ -144,12 +147,12 @@ class Store:
                 yield stream
             except BaseException:
                 # fsspec would otherwise complete the upload of half a file when the stream is collected.
-                _discard(stream)
+                discard(stream)
                 raise
             try:
                 stream.close()
             except BaseException:
-                _discard(stream)
+                discard(stream)
                 raise
 
     def download(self, path: str, target: Path, size_bytes: int) -> str:
@@ -300,15 +303,6 @@ def open_run(store: str, run: str, *, retry_seconds: float = 30.0) -> Store:
     return open_store(store, retry_seconds=retry_seconds).child(run)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a file's fsync says nothing about its directory entry."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _link_once(target: Path, data: bytes) -> None:
     """Temporary file, fsync, link: the name appears with all its bytes or not at all; FileExistsError if taken."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -319,17 +313,7 @@ def _link_once(target: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.link(temporary, target)
-        sync_folder(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _replace_local(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(target)
+        sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -344,13 +328,6 @@ def _open_durable(target: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-
-
-def _discard(stream: Any) -> None:
-    """Give an upload up without completing it; the client's own clean-up is best effort."""
-    with contextlib.suppress(Exception):
-        stream.discard()
-    stream.closed = True
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from trainer.data.disk import full_disk_named
 from trainer.data.remote import Location
 from trainer.data.shards import file_sha256
+from trainer.durable import durable_rename
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -79,8 +80,7 @@ class ShardCache:
                 return entry
             with self._reserve(entry, size) as part:
                 write(part)
-                _sync(part)
-                part.replace(entry)
+                durable_rename(part, entry)
             return entry
 
     def _download(self, source: Location, entry: Path, size: int, sha256: str | None) -> None:
@@ -92,8 +92,7 @@ class ShardCache:
                     raise file_is_gone(source) from error
                 found = self._fault(part, size, sha256)
                 if found is None:
-                    _sync(part)
-                    part.replace(entry)
+                    durable_rename(part, entry)
                     self._checked.add(entry)
                     return
             if last:
@@ -227,8 +226,3 @@ def _stat(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         return None
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

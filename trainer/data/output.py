@@ -7,7 +7,6 @@ written last. One process writes at a time, under a kernel lock that dies with i
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainer.data.disk import sole_owner
 from trainer.data.shards import (
     DATASET_FILE,
     TOKENIZER_FILE,
@@ -24,8 +24,8 @@ from trainer.data.shards import (
     ShardInfo,
     file_sha256,
     load_dataset_json,
-    write_atomically,
 )
+from trainer.durable import write_atomically
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,12 +71,7 @@ def check_ours(folder: Path) -> None:
 def sole_writer(folder: Path) -> Iterator[None]:
     """Make `folder` if need be and wait until no other process prepares it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("another process prepares %s: waiting for it to end", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with sole_owner(folder / LOCK_FILE, f"prepares {folder}"):
         yield
 
 

@@ -7,7 +7,7 @@ raised as it is, so that the run ends with a failure that may be tried again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,10 @@ from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning
 
 RETRY_SECONDS = 120.0
 RETRY_ATTEMPTS = 10
+# The first of these that a store gives. A time comes last: two changes within its resolution look alike.
+_VERSION_KEYS = ("generation", "ETag", "etag", "blob_id", "LastModified", "last_modified", "mtime", "created")
 
+Entry = dict[str, Any]
 Result = TypeVar("Result")
 
 
@@ -55,13 +58,27 @@ class Location:
     def info(self) -> dict[str, Any] | None:
         """Size, type and the store's own mark of this version, or None where nothing exists."""
         try:
-            return self._call(lambda: dict(self.fs.info(self.path)))
+            return self.call(lambda: dict(self.fs.info(self.path)))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def version(self) -> str:
         """The store's mark of this version of the file: changes when the file does."""
-        return self._call(lambda: str(self.fs.ukey(self.path)))
+        return self.call(lambda: str(self.fs.ukey(self.path)))
+
+    def find(self) -> dict[str, Entry]:
+        """What the store says of all files below this folder, by path in it; {} where there is no such folder."""
+        self.fs.invalidate_cache(self.path)
+        try:
+            found = self.call(lambda: self.fs.find(self.path, detail=True))
+        except FileNotFoundError:
+            return {}
+        root = self.path.strip("/") + "/"
+        return {path.strip("/").removeprefix(root): entry for path, entry in _files(found).items()}
+
+    def glob(self) -> dict[str, Entry]:
+        """What the store says of the files that match this path as a pattern, by path."""
+        return _files(self.call(lambda: self.fs.glob(self.path, detail=True)))
 
     def files(self) -> list[Location]:
         """Files directly in this folder, by name."""
@@ -71,27 +88,26 @@ class Location:
         """Bytes of the files directly in this folder, by name; {} where there is no such folder."""
         self.fs.invalidate_cache(self.path)
         try:
-            entries = self._call(lambda: self.fs.ls(self.path, detail=True))
+            entries = self.call(lambda: self.fs.ls(self.path, detail=True))
         except FileNotFoundError:
             return {}
-        # A listing tells of a symbolic link; what matters is the file behind it.
-        entries = [self.fs.info(entry["name"]) if entry.get("islink") else entry for entry in entries]
-        files = {str(entry["name"]): int(entry["size"]) for entry in entries if entry["type"] == "file"}
-        return {name.rstrip("/").rsplit("/", 1)[-1]: files[name] for name in sorted(files)}
+        files = _files({str(entry["name"]): entry for entry in entries})
+        return {path.rstrip("/").rsplit("/", 1)[-1]: int(entry["size"]) for path, entry in files.items()}
 
     def read(self, start: int | None = None, end: int | None = None) -> bytes:
         """Content of the file, or its bytes [start, end)."""
-        return self._call(lambda: bytes(self.fs.cat_file(self.path, start=start, end=end)))
+        return self.call(lambda: bytes(self.fs.cat_file(self.path, start=start, end=end)))
 
     def open(self) -> Any:
         """A seekable binary file for reading headers."""
-        return self._call(lambda: self.fs.open(self.path, "rb"))
+        return self.call(lambda: self.fs.open(self.path, "rb"))
 
     def download(self, target: Path) -> None:
         """Copy the file to `target`, which is overwritten."""
-        self._call(lambda: self.fs.get_file(self.path, str(target)))
+        self.call(lambda: self.fs.get_file(self.path, str(target)))
 
-    def _call(self, work: Callable[[], Result]) -> Result:
+    def call(self, work: Callable[[], Result]) -> Result:
+        """Do something idempotent with `fs`: tried again where that may help, with the errors that callers act on."""
         try:
             return stamina.retry(on=may_heal, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)(work)()
         except Exception as error:
@@ -105,6 +121,16 @@ class Location:
                     fix="check the bucket's name and this process's credentials, or the file's owner and mode",
                 ) from error
             raise
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a part of a path begins with a dot."""
+    return any(part.startswith(".") for part in name.split("/"))
+
+
+def version_of(entry: Mapping[str, Any]) -> str | None:
+    """The mark in a store's entry of a file that tells its versions apart; on a disk the time of its last change."""
+    return next((str(entry[key]) for key in _VERSION_KEYS if entry.get(key) is not None), None)
 
 
 def locate(url: str) -> Location:
@@ -127,3 +153,14 @@ def locate(url: str) -> Location:
             fix="correct the scheme of the path",
         ) from error
     return Location(fs, str(path), url)
+
+
+def _files(entries: dict[str, Entry]) -> dict[str, Entry]:
+    """The files of a listing, by path. Stores also list empty objects `FOLDER/`, disks what is neither."""
+    files = {}
+    for path, entry in sorted(entries.items()):
+        if entry.get("islink"):  # what matters is the file behind it
+            entry = entry | {"type": "file" if Path(path).is_file() else "other"}
+        if entry["type"] == "file" and not path.endswith("/"):
+            files[path] = entry
+    return files

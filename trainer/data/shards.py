@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainer.durable import durable_rename, write_atomically
 from trainer.errors import UserError
 
 DATASET_FILE = "dataset.json"
@@ -140,30 +139,6 @@ def write_dataset_json(folder: Path, info: DatasetInfo) -> DatasetInfo:
     return written
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either absent or whole, also after a power cut: temporary file, fsync, rename."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            _sync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def durable_rename(temporary: Path, path: Path) -> None:
-    """Give a file that is whole its name, so that it is there also after a power cut."""
-    with temporary.open("rb") as file:
-        _sync(file.fileno())
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
 def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
     """The narrowest stored type that holds every id of a vocabulary."""
     return "uint16" if vocab_size <= 1 << 16 else "uint32"
@@ -267,15 +242,12 @@ class ShardWriter:
         if self._pending:
             self._write_batch()
         self._writer.close()
-        self._file.flush()
-        _sync(self._file.fileno())
         self._file.close()
         name = f"{self._split}/shard-{len(self._done):05d}.arrow"
         temporary, final = self._temporary, self._folder / name
         self._writer = self._file = None
         digest, size = file_sha256(temporary), temporary.stat().st_size
-        temporary.replace(final)
-        _sync_folder(final.parent)
+        durable_rename(temporary, final)
         self._done.append(
             ShardInfo(
                 file=name,
@@ -391,16 +363,3 @@ def file_sha256(path: Path) -> str:
 
 def _complaint(item: Any) -> str:
     return f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable once the folder that holds the name is.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)

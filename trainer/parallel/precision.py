@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.errors import UserError
+from trainer.extras import needs
 from trainer.model.decoder import Decoder
 from trainer.parallel.config import Precision
 
@@ -57,12 +58,8 @@ def check_precision(precision: Precision, device: torch.device) -> None:
             expected="an NVIDIA GPU of compute capability 8.9 or newer",
             fix="set precision: bf16",
         )
-    try:
+    with needs("fp8", "precision: fp8"):
         import torchao.float8  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "precision: fp8 needs torchao", expected="the extra fp8", fix="pip install 'gpt-run[fp8]'"
-        ) from error
 
 
 def use_fp8(model: Decoder) -> None:

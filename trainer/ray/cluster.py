@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator
 
 from trainer.errors import UserError
+from trainer.extras import needs
 
 # Read when Ray is imported, in the driver and in what it starts. What the environment says already holds.
 _SETTINGS = {
@@ -41,12 +42,8 @@ def connected(max_workers: int) -> Iterator[None]:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with needs("ray", "a Ray cluster"):
         import ray
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "Ray is not installed", expected="an installation with the extra `ray`", fix="pip install 'gpt-run[ray]'"
-        ) from error
 
     address = os.environ.get("RAY_ADDRESS")
     if address:

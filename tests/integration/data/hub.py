@@ -7,10 +7,23 @@ import json
 from typing import Any
 from urllib.parse import parse_qs
 
+import pytest
+from huggingface_hub import HfFileSystem, constants
+
 from tests.integration.data.troubled_web import Manner, TroubledWeb
 
 REPOSITORY = "someone/texts"
 TOKEN = "hf_test"
+# Of a file's URL.
+RESOLVE = "/{repo_id}/resolve/{revision}/{filename}"
+
+
+def use_hub(web: TroubledWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `web` the Hub of this process; the client reads its variables only when it is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", web.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", web.url + RESOLVE)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    HfFileSystem.clear_instance_cache()
 
 
 def serve_dataset(web: TroubledWeb, files: dict[str, bytes], *, commit: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import fsspec
 import numpy as np
 import pytest
 import stamina
@@ -40,6 +41,8 @@ def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.client]:
         ("AWS_DEFAULT_REGION", "us-east-1"),
     ):
         monkeypatch.setenv(name, value)
+    # Clients that other tests made for other servers.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
     client = boto3.client("s3")
     client.create_bucket(Bucket="sets")
     yield client

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trainer.data.clean.base import Drop, Step
-from trainer.data.clean.optional import optional_module
 from trainer.errors import UserError
+from trainer.extras import needs
 
 _PIECES = 3
 _LABEL = "__label__"
@@ -98,7 +98,8 @@ def _labels(model: str | None) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 def _model(path: str | None) -> Any:
-    fasttext = optional_module("fasttext", needed_by="language identification")
+    with needs("data", "language identification"):
+        fasttext = importlib.import_module("fasttext")
     if path is None:
         path = str(_installed_model())
     try:

@@ -9,6 +9,7 @@ document that has a near duplicate. docs/decisions/near-duplicates.md gives the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from trainer.data.clean.optional import optional_module
 from trainer.data.clean.runs import LINK_MEMORY_BYTES, Mapper, RunWriter, Words, find_links, kept_result
 from trainer.data.clean.shingles import mixed, shingles
+from trainer.extras import needs
 from trainer.settings import Settings
 
 # The key of a document without words, which is like no other.
@@ -164,4 +165,5 @@ def _roots(parents: npt.NDArray[np.intp], places: npt.NDArray[np.intp]) -> npt.N
 
 
 def _rensa() -> Any:
-    return optional_module("rensa", needed_by="the search for near duplicates")
+    with needs("data", "the search for near duplicates"):
+        return importlib.import_module("rensa")

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from trainer.data.clean.base import Drop, Step
-from trainer.data.clean.optional import optional_module
+from trainer.extras import needs
 
 _LINE_ENDS = re.compile("[\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # Controls but tab and line feed; soft hyphen, zero-width space, word joiner, byte order mark, interlinear marks.
@@ -73,7 +73,8 @@ def _tidy(text: str) -> str:
 @lru_cache(maxsize=1)
 def _ftfy() -> tuple[Any, Any]:
     """The module, and its settings with everything but the repair of encodings switched off."""
-    fixer = optional_module("ftfy", needed_by="normalise with `mojibake: true`")
+    with needs("data", "normalise with `mojibake: true`"):
+        import ftfy as fixer
     config = fixer.TextFixerConfig(
         unescape_html=False,
         remove_terminal_escapes=False,

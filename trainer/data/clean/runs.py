@@ -17,17 +17,17 @@ Every file gets its name when it is whole; after a kill, what has its name is us
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from trainer.durable import durable_rename, replacing
 
 Words = npt.NDArray[np.uint64]
 Mapper = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
@@ -71,9 +71,7 @@ class RunWriter:
         self._write_run()
         if self._final.exists():
             shutil.rmtree(self._final)
-        _sync_folder(self._temporary)
-        self._temporary.rename(self._final)
-        _sync_folder(self._final.parent)
+        durable_rename(self._temporary, self._final)
 
     def _write_run(self) -> None:
         if not self._pending_records:
@@ -196,24 +194,5 @@ def _runs(folder: Path) -> list[Path]:
 
 def _save(path: Path, array: Words) -> None:
     """Write a .npy file that is either absent or whole, also after a power cut."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is durable once the folder that holds the name is.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)

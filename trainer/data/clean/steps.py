@@ -5,7 +5,6 @@ A new step is one class, one name in `AnyStep`, and what it does with a document
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from trainer.data.clean.decontaminate import Decontaminate
 from trainer.data.clean.gopher import GopherQuality, GopherRepetition
 from trainer.data.clean.language import Language
 from trainer.data.clean.normalise import Normalise
-from trainer.settings import settings_sha256
+from trainer.settings import joined_sha256, settings_sha256
 
 AnyStep = Annotated[
     Normalise | Language | GopherQuality | GopherRepetition | C4 | Decontaminate, Field(discriminator="type")
@@ -36,5 +35,4 @@ def clean(text: str, steps: Sequence[Step]) -> str | Drop:
 
 def steps_sha256(steps: Sequence[Step]) -> str:
     """Hex sha256 of all that decides what steps do: their settings, models and other files."""
-    parts = [f"{settings_sha256(step)} {step.method()}" for step in steps]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return joined_sha256([f"{settings_sha256(step)} {step.method()}" for step in steps])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field, replace
 from functools import partial as partial_call
@@ -17,7 +17,6 @@ from pathlib import Path
 from trainer.data.disk import full_disk_named
 from trainer.data.fetch.checksums import Hash, hash_file
 from trainer.data.fetch.config import MIB, FetchConfig
-from trainer.data.fetch.display import Display
 from trainer.data.fetch.landing import Landing, Stored
 from trainer.data.fetch.listing import Item
 from trainer.data.fetch.pace import Pace
@@ -26,13 +25,12 @@ from trainer.data.fetch.remote import Answer, Changed, Cut, Facts, Unusable, unu
 from trainer.data.fetch.report import Action, Outcome
 from trainer.data.fetch.retry import Retry
 from trainer.data.fetch.tasks import in_thread, together
+from trainer.data.progress import Display
 from trainer.errors import UserError
 from trainer.storage_errors import Meaning, meaning_of
 
 # The first request of a file, which also tells its size: small, so that the rest can soon come in parallel.
 FIRST_BYTES = 4 * MIB
-# Bytes that are gathered before they are written.
-BLOCK_BYTES = MIB // 4
 # How often a file that changes while it is read is begun again.
 STARTS = 4
 
@@ -81,7 +79,7 @@ class Downloader:
 
     def __post_init__(self) -> None:
         self.streams = asyncio.Semaphore(self.config.streams)
-        self.bytes_pace = Pace(self.config.bytes_per_second) if self.config.bytes_per_second else Pace()
+        self.bytes_pace = Pace(self.config.bytes_per_second)
 
     async def fetch(self, item: Item) -> Outcome:
         """Bring a file, or find that it is here. Raises Unusable, the client's error, or UserError for a full disk."""
@@ -127,16 +125,13 @@ class Downloader:
         by_size = self.config.compare == "size" and not changed and facts.num_bytes is not None
         if by_size and before is not None:
             return before
-        expected, hint = item.expected, facts.hint
-        algorithms = {"sha256", *(known.algorithm for known in (expected, hint) if known is not None)}
-        digests = await asyncio.to_thread(hash_file, path, algorithms)
+        expected = item.expected
+        digests = await asyncio.to_thread(hash_file, path, _algorithms(expected))
         found = _stored(item, replace(facts, num_bytes=size), digests["sha256"])
         if by_size:
             return found
         if expected is not None:
             return found if digests[expected.algorithm] == expected.digest else None
-        if hint is not None and digests[hint.algorithm] == hint.digest:
-            return found
         if changed or facts.num_bytes is None:
             return None
         return found if before is None or before.sha256 == found.sha256 else None
@@ -218,14 +213,14 @@ class Downloader:
         async with job.item.remote.open(piece.position, piece.stop, job.version) as answer:
             self._compare(job, piece, answer)
             try:
-                async with aclosing(gathered(answer.chunks)) as blocks:
-                    async for block in blocks:
-                        await asyncio.sleep(self.bytes_pace.reserve(len(block), self.clock()))
-                        partial.write(piece.position, block)
+                async with aclosing(answer.chunks) as chunks:
+                    async for chunk in chunks:
+                        await asyncio.sleep(self.bytes_pace.reserve(len(chunk), self.clock()))
+                        partial.write(piece.position, chunk)
                         if partial.is_due():
                             await in_thread(partial.save)
-                        piece.position += len(block)
-                        self.display.advance(job.item.name, len(block))
+                        piece.position += len(chunk)
+                        self.display.advance(job.item.name, len(chunk))
                 _check_end(piece, answer)
             except Exception as error:
                 if piece.position <= piece.reached or self.retry.heals(error) is False:
@@ -266,26 +261,6 @@ def _check_end(piece: Piece, answer: Answer) -> None:
         end = total if piece.stop is None else min(piece.stop, total)
         if piece.position < end:
             raise Cut(f"ended at byte {piece.position}, {end} were asked for")
-
-
-async def gathered(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes | bytearray]:
-    """Chunks joined to blocks that are worth a write; before an error comes what was gathered."""
-    block = bytearray()
-    try:
-        async for chunk in chunks:
-            if not block and len(chunk) >= BLOCK_BYTES:
-                yield chunk
-                continue
-            block += chunk
-            if len(block) >= BLOCK_BYTES:
-                yield block
-                block = bytearray()
-    except Exception:
-        if block:
-            yield block
-        raise
-    if block:
-        yield block
 
 
 def _make_folder(folder: Path) -> None:

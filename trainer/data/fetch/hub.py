@@ -12,18 +12,13 @@ from trainer.data.fetch.checksums import Hash
 from trainer.data.fetch.remote import Facts, StatusError
 from trainer.data.fetch.web import Web, WebFile
 from trainer.errors import UserError
+from trainer.extras import needs
 
 
 def list_hub(url: str, web: Web) -> list[tuple[str, WebFile, Facts]]:
     """Name below the given path, file and facts of everything there. Blocks; FileNotFoundError where nothing is."""
-    try:
+    with needs("data", "files of hf://"):
         from huggingface_hub.errors import HfHubHTTPError
-    except ImportError as error:
-        raise UserError(
-            f"hf:// needs a package that is not installed: {error}",
-            expected="the extra `data` of this package",
-            fix="pip install 'gpt-run[data]'",
-        ) from error
     try:
         return _list(url, web)
     except FileNotFoundError as error:

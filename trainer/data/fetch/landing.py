@@ -11,20 +11,17 @@ SHA256SUMS is written last: a folder without it, or with one that does not match
 
 from __future__ import annotations
 
-import fcntl
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trainer.data.disk import sole_owner
 from trainer.data.fetch.checksums import SUMS_FILE, parse, render
 from trainer.data.fetch.names import OWN_FOLDER
-from trainer.data.shards import write_atomically
+from trainer.durable import write_atomically
 from trainer.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class Stored(BaseModel):
@@ -104,12 +101,7 @@ def open_landing(folder: Path) -> Iterator[Landing]:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file", expected="a folder", fix="give another --output")
     (folder / OWN_FOLDER / "parts").mkdir(parents=True, exist_ok=True)
-    with (folder / OWN_FOLDER / "lock").open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("another process fetches to %s: waiting for it to end", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with sole_owner(folder / OWN_FOLDER / "lock", f"fetches to {folder}"):
         landing = Landing(folder)
         for torn in landing.parts.glob(".*"):  # a record that was being written when its process was killed
             torn.unlink()

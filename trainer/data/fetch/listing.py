@@ -15,12 +15,12 @@ from trainer.data.fetch.checksums import SUMS_FILE, Checksums, Hash, parse
 from trainer.data.fetch.config import FetchConfig
 from trainer.data.fetch.hosts import Robots, check_host, mirrored
 from trainer.data.fetch.hub import list_hub
-from trainer.data.fetch.names import check_names, is_hidden, is_wanted, last_part, links
-from trainer.data.fetch.objects import ObjectFile, call, facts_of
+from trainer.data.fetch.names import check_names, is_wanted, last_part, links
+from trainer.data.fetch.objects import ObjectFile, facts_of
 from trainer.data.fetch.remote import Facts, RemoteFile, Unusable, unusable
 from trainer.data.fetch.retry import Retry
 from trainer.data.fetch.web import Web, WebFile
-from trainer.data.remote import locate
+from trainer.data.remote import is_hidden, locate
 from trainer.errors import UserError
 from trainer.storage_errors import Meaning, clean_url, meaning_of, one_line
 
@@ -151,22 +151,22 @@ class _Lister:
         return await self._listed(url)
 
     async def _listed(self, url: str) -> list[Item]:
-        """A file, or all files of a folder, of a bucket or disk."""
+        """A file, or all files of a folder, of a bucket or disk; hidden ones of a disk are left out."""
         place = locate(url)
         place.fs.invalidate_cache()
-        info = await self.retry.call(lambda: call(place.fs, "info", place.path))
+        info = await asyncio.to_thread(place.info)
+        if info is None:
+            raise _unlistable(url, "nothing is there")
         if info["type"] == "file":
-            return [Item(place.name, ObjectFile(place, facts_of(info)), facts_of(info))]
-        found = await self.retry.call(lambda: call(place.fs, "find", place.path, detail=True))
-        items = []
-        root = place.path.strip("/") + "/"
-        for path in sorted(found):
-            name = path.strip("/").removeprefix(root)
-            if path.endswith("/") or (place.local is not None and is_hidden(name)):
-                continue
-            facts = facts_of(found[path])
-            items.append(Item(name, ObjectFile(replace(place.join(name), path=path), facts), facts))
-        return items
+            found = {place.name: (place, facts_of(info))}
+        else:
+            below = await asyncio.to_thread(place.find)
+            found = {name: (place.join(name), facts_of(entry)) for name, entry in below.items()}
+        return [
+            Item(name, ObjectFile(file, facts), facts)
+            for name, (file, facts) in found.items()
+            if place.local is None or not is_hidden(name)
+        ]
 
     async def _follow(self, root: str) -> list[Item]:
         """All files that the pages of a web folder link to, below that folder."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 from trainer.data.fetch.config import FetchConfig
@@ -35,11 +34,6 @@ def is_wanted(name: str, config: FetchConfig) -> bool:
     """Whether the patterns of `include` and `exclude` let a file in."""
     taken = not config.include or any(fnmatchcase(name, pattern) for pattern in config.include)
     return taken and not any(fnmatchcase(name, pattern) for pattern in config.exclude)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a part of the path begins with a dot."""
-    return any(part.startswith(".") for part in Path(name).parts)
 
 
 def last_part(url: str) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -16,13 +15,11 @@ from typing import Any
 from trainer.data.fetch.checksums import Hash
 from trainer.data.fetch.config import MIB
 from trainer.data.fetch.remote import Answer, Changed, Cut, Facts
-from trainer.data.remote import Location
+from trainer.data.remote import Location, version_of
 from trainer.storage_errors import clean_url
 
 # What one request asks for; each stream holds one answer in memory.
 REQUEST_BYTES = 8 * MIB
-# The first of these that a store gives marks its version.
-_VERSION_KEYS = ("generation", "ETag", "etag", "mtime", "LastModified", "last_modified", "created")
 _MODIFIED_KEYS = ("mtime", "LastModified", "last_modified")
 
 
@@ -32,7 +29,6 @@ class ObjectFile:
     def __init__(self, location: Location, facts: Facts | None = None) -> None:
         """`facts` are those of a listing, where one was read."""
         self._location, self._facts = location, facts
-        self._whole = False
 
     @property
     def url(self) -> str:
@@ -58,29 +54,15 @@ class ObjectFile:
             raise Changed(f"{self.url}: version {facts.version} instead of {version}")
         size = facts.num_bytes or 0
         stop = size if stop is None else min(stop, size)
-        self._whole = start == 0 and stop == size <= REQUEST_BYTES
-        chunks = self._all(size) if self._whole else self._chunks(start, stop)
-        yield Answer(facts, start, ranged=True, ends=True, chunks=chunks)
+        yield Answer(facts, start, ranged=True, ends=True, chunks=self._chunks(start, stop))
 
     async def confirm(self, version: str | None) -> None:
-        """Ask once more, unless one request brought all: requests for ranges do not name the version."""
-        if self._whole:
-            return
+        """Ask once more: requests for ranges do not name the version."""
         self._facts = await self._ask()
         if self._facts.version != version:
             raise Changed(f"{self.url}: version {self._facts.version} instead of {version}")
 
-    async def _all(self, size: int) -> AsyncIterator[bytes]:
-        """A small file by one request, for a byte more than it should have: it may have grown since it was listed."""
-        if size == 0:
-            return
-        content = await call(self._location.fs, "cat_file", self._location.path, start=0, end=size + 1)
-        if len(content) != size:
-            self._facts = None
-            raise Changed(f"{self.url}: {len(content)} bytes instead of {size}")
-        yield content
-
-    async def _chunks(self, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def _chunks(self, start: int, stop: int) -> AsyncGenerator[bytes]:
         fs, path = self._location.fs, self._location.path
         for begin in range(start, stop, REQUEST_BYTES):
             end = min(begin + REQUEST_BYTES, stop)
@@ -107,15 +89,13 @@ async def call(fs: Any, method: str, *args: Any, **kwargs: Any) -> Any:
 
 def facts_of(info: Mapping[str, Any]) -> Facts:
     """Facts from an entry of a listing, in the words of s3fs, gcsfs, adlfs or fsspec's own file systems."""
-    version = next((str(info[key]) for key in _VERSION_KEYS if info.get(key)), None)
     modified = next((info[key] for key in _MODIFIED_KEYS if info.get(key)), None)
     if isinstance(modified, datetime):
         modified = modified.timestamp()
     if isinstance(modified, str):
         modified = None
     size = info.get("size")
-    known, hint = _stored_md5(info), _likely_md5(info)
-    return Facts(None if size is None else int(size), version, modified, known, hint)
+    return Facts(None if size is None else int(size), version_of(info), modified, _stored_md5(info))
 
 
 def _stored_md5(info: Mapping[str, Any]) -> Hash | None:
@@ -125,9 +105,3 @@ def _stored_md5(info: Mapping[str, Any]) -> Hash | None:
         return Hash("md5", base64.b64decode(digest).hex())
     content_md5 = getattr(info.get("content_settings"), "content_md5", None)
     return Hash("md5", bytes(content_md5).hex()) if content_md5 else None
-
-
-def _likely_md5(info: Mapping[str, Any]) -> Hash | None:
-    """An S3 ETag: the md5, but not of encrypted objects, and not of those that came in parts (`-N`)."""
-    etag = str(info.get("ETag") or "").strip('"')
-    return Hash("md5", etag) if re.fullmatch(r"[0-9a-f]{32}", etag) else None

@@ -11,8 +11,9 @@ import math
 class Pace:
     """Spaces amounts out evenly; nothing is saved up while idle, so there are no bursts."""
 
-    def __init__(self, per_second: float = math.inf) -> None:
-        self.per_second = per_second
+    def __init__(self, per_second: float | None = None) -> None:
+        """None is no limit."""
+        self.per_second = math.inf if per_second is None else per_second
         self._free_at = -math.inf
 
     def reserve(self, amount: float, now: float) -> float:

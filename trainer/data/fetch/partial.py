@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trainer.data.fetch import ranges
 from trainer.data.fetch.remote import Facts
-from trainer.data.shards import write_atomically
+from trainer.durable import durable_rename, write_atomically
 
 # How much work a kill may cost, and how often a disk is asked to sync.
 SAVE_SECONDS = 1.0
@@ -50,7 +50,7 @@ class Partial:
         os.ftruncate(self._file, 0)
         self.facts, self.covered = None, ()
 
-    def write(self, offset: int, content: bytes | bytearray) -> None:
+    def write(self, offset: int, content: bytes) -> None:
         """Put bytes in their place."""
         view = memoryview(content)
         while view:
@@ -80,11 +80,9 @@ class Partial:
 
     def complete(self, target: Path, modified: float | None) -> None:
         """Give the file its own name, in one step, with the time of its last change where the server told it."""
-        os.fsync(self._file)
         if modified is not None:
             os.utime(self._file, (modified, modified))
-        self.path.replace(target)
-        sync_folder(target.parent)
+        durable_rename(self.path, target)
         self._record.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -103,12 +101,3 @@ class Partial:
         if not same or (covered and covered[-1][1] > size):
             return None, ()
         return facts, covered
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a crash."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -29,8 +29,6 @@ class Facts:
     """Seconds since 1970 of the last change."""
     known: Hash | None = None
     """The content's hash, by the store's word."""
-    hint: Hash | None = None
-    """Equal to a file's hash: the content is the same. Unequal: says nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Answer:
     """Whether the server gives parts; else this is the whole file, whatever was asked for."""
     ends: bool
     """Whether a cut can be told from the end: by a length, or by chunks."""
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes]
 
 
 class RemoteFile(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,9 +53,10 @@ class Report(BaseModel):
         """Files with this outcome."""
         return sum(outcome.action == action for outcome in self.files)
 
-    def bytes_of(self, *actions: Action) -> int:
-        """Bytes of the files with these outcomes, as far as their sizes are known."""
-        return sum(outcome.bytes or 0 for outcome in self.files if outcome.action in actions)
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes of the files that came, or would come, as far as their sizes are known."""
+        return sum(outcome.bytes or 0 for outcome in self.files if outcome.action in ("fetched", "replaced"))
 
     @property
     def failed(self) -> list[Outcome]:
@@ -71,10 +72,9 @@ class Report(BaseModel):
 
     def as_json(self) -> dict[str, object]:
         """Totals first, then every file."""
-        actions: tuple[Action, ...] = ("fetched", "replaced", "skipped", "failed")
-        totals: dict[str, object] = {action: self.count(action) for action in actions}
-        moved = self.bytes_of("fetched", "replaced")
-        return {**self.model_dump(exclude={"files"}), **totals, "bytes": moved, "outcomes": self._rows()}
+        totals = {action: self.count(action) for action in get_args(Action)} | {"bytes": self.moved_bytes}
+        rows = [outcome.model_dump(exclude_none=True) for outcome in self.files]
+        return self.model_dump(exclude={"files"}) | totals | {"outcomes": rows}
 
     def as_text(self) -> str:
         """A line per failed file and the totals; of a dry run, a line per file."""
@@ -89,14 +89,11 @@ class Report(BaseModel):
         lines += [f"{outcome.problem}: {outcome.name}: {outcome.message}" for outcome in self.failed]
         moved = self.count("fetched") + self.count("replaced")
         verb = "to fetch" if self.dry_run else "fetched"
-        total = f"{self.target}: {moved} {verb} ({self.bytes_of('fetched', 'replaced'):,} bytes)"
+        total = f"{self.target}: {moved} {verb} ({self.moved_bytes:,} bytes)"
         total += f", {self.count('skipped')} here already"
         total += f", {len(self.failed)} failed" if self.failed else ""
         total += "; stopped before the end: run the command again to go on" if self.stopped else ""
         return "\n".join([*lines, total])
-
-    def _rows(self) -> list[dict[str, object]]:
-        return [outcome.model_dump(exclude_none=True) for outcome in self.files]
 
 
 def exit_code_of(problems: Iterable[Word | None]) -> int:

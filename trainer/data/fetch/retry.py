@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
@@ -60,27 +60,16 @@ class Retry:
 
 
 def retry_after_seconds(error: Exception) -> float | None:
-    """Seconds that an answer of status 429 or 503 asks to wait; None where it does not say."""
-    status: object = None
-    headers: Mapping[str, str] = {}
-    response = getattr(error, "response", None)
-    if isinstance(error, StatusError):
-        status, headers = error.status_code, error.headers
-    elif isinstance(response, dict):  # botocore
-        about = response.get("ResponseMetadata", {})
-        status, headers = about.get("HTTPStatusCode"), about.get("HTTPHeaders") or {}
-    if status not in (429, 503):
+    """Seconds that a web server's answer of status 429 or 503 asks to wait; None where it does not say."""
+    if not isinstance(error, StatusError) or error.status_code not in (429, 503):
         return None
-    return _seconds(headers.get("Retry-After") or headers.get("retry-after") or "")
-
-
-def _seconds(value: str) -> float | None:
-    """A Retry-After header: seconds, or a date (RFC 9110, 10.2.3)."""
+    value = error.headers.get("Retry-After", "")
     if value.strip().isdigit():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
+    # RFC 9110, 10.2.3: seconds, or a date.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -16,20 +16,20 @@ from typing import NamedTuple
 
 from trainer.data.disk import full_disk_named
 from trainer.data.fetch.config import FetchConfig
-from trainer.data.fetch.display import Display
 from trainer.data.fetch.download import Downloader
 from trainer.data.fetch.landing import Landing, open_landing
 from trainer.data.fetch.listing import Item, Wanted, expand
 from trainer.data.fetch.names import check_names, is_wanted
-from trainer.data.fetch.remote import Facts, Unusable, unusable
+from trainer.data.fetch.remote import Facts, unusable
 from trainer.data.fetch.report import Action, Outcome, Report
 from trainer.data.fetch.retry import Retry
 from trainer.data.fetch.tasks import allow_threads, together
 from trainer.data.fetch.upload import Uploader, local_files, look_there
 from trainer.data.fetch.web import Web
+from trainer.data.progress import Display
 from trainer.data.remote import Location, locate
 from trainer.errors import UserError
-from trainer.storage_errors import Meaning, clean_url, meaning_of, one_line
+from trainer.storage_errors import EXTRAS, Meaning, clean_url, meaning_of
 
 
 def fetch(wanted: Wanted, output: str, config: FetchConfig, *, dry_run: bool = False) -> Report:
@@ -38,34 +38,72 @@ def fetch(wanted: Wanted, output: str, config: FetchConfig, *, dry_run: bool = F
     Files that cannot be had are in the report, which also knows the exit code.
     """
     started = time.monotonic()
-    target = None if "://" not in output else locate(output)
-    if target is None or target.local is not None:
-        folder = Path(output).expanduser() if target is None else Path(target.path)
-        done = asyncio.run(_bring_down(wanted, folder, config, dry_run=dry_run))
+    target = locate(output)
+    folder = target.local
+    if folder is None:
+        crew = asyncio.run(_bring_up(wanted, target, config, dry_run))
     else:
-        done = asyncio.run(_bring_up(wanted, target, config, dry_run=dry_run))
+        crew = asyncio.run(_bring_down(wanted, folder, config, dry_run))
     return Report(
         target=clean_url(output),
         dry_run=dry_run,
-        stopped=done.stopped,
+        stopped=crew.stopped,
         tolerant=config.on_error == "skip",
         seconds=round(time.monotonic() - started, 3),
-        files=tuple(done.outcomes[name] for name in sorted(done.outcomes, key=done.order.__getitem__)),
-        checksums=done.checksums,
+        files=tuple(crew.outcomes[job.name] for job in crew.jobs if job.name in crew.outcomes),
+        checksums=crew.checksums,
     )
 
 
-@dataclass
-class _Done:
-    """What became of the files so far."""
+async def _bring_down(wanted: Wanted, folder: Path, config: FetchConfig, dry_run: bool) -> _Crew:
+    allow_threads(2 * config.streams)
+    retry = Retry(config.retry_seconds)
+    async with Web(config) as web:
+        items = await expand(wanted, config, web, retry)
+        with Display("fetch", len(items)) as display:
+            display.expect({item.name: item.facts.num_bytes for item in items if item.facts.num_bytes is not None})
+            if dry_run:
+                jobs = [_Job(item.name, item.remote.url, partial(_would_fetch, item, folder, retry)) for item in items]
+                return await _Crew(config, display, jobs).work()
+            with open_landing(folder) as landing:
+                _check_room(items, landing)
+                downloader = Downloader(config, landing, retry, display)
+                jobs = [_Job(item.name, item.remote.url, partial(downloader.fetch, item)) for item in items]
+                crew = await _Crew(config, display, jobs).work()
+                if not crew.stopped:
+                    with full_disk_named(folder, needs="SHA256SUMS", fix="free space there and run again"):
+                        crew.checksums = str(landing.finish())
+                return crew
 
-    order: dict[str, int]
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    stopped: bool = False
-    checksums: str | None = None
+
+async def _bring_up(wanted: Wanted, target: Location, config: FetchConfig, dry_run: bool) -> _Crew:
+    if target.url.partition("://")[0] not in {*EXTRAS, "memory"}:
+        raise UserError(
+            f"{clean_url(target.url)}: files cannot be brought there",
+            expected="a folder, or a URL of s3://, gs:// or az://",
+            fix="give another --output; for the Hugging Face Hub use `hf upload`",
+        )
+    files = _local_files(wanted, config)
+    allow_threads(2 * config.streams)
+    try:
+        there, sums = await asyncio.to_thread(look_there, target)
+    except UserError:
+        raise
+    except Exception as error:
+        raise unusable(error, f" (listing {clean_url(target.url)})") from error
+    with Display("upload", len(files)) as display:
+        display.expect({name: path.stat().st_size for name, path in files.items()})
+        uploader = Uploader(config, target, Retry(config.retry_seconds), display, there, sums)
+        work = partial(_would_send, there=there) if dry_run else uploader.send
+        jobs = [_Job(name, clean_url(target.join(name).url), partial(work, name, path)) for name, path in files.items()]
+        crew = await _Crew(config, display, jobs).work()
+        if not dry_run and not crew.stopped:
+            sha256s = {name: outcome.sha256 for name, outcome in crew.outcomes.items() if outcome.sha256 is not None}
+            crew.checksums = await uploader.finish(sha256s)
+        return crew
 
 
-class _Task(NamedTuple):
+class _Job(NamedTuple):
     """The work on one file."""
 
     name: str
@@ -83,61 +121,45 @@ class _Crew:
 
     config: FetchConfig
     display: Display
-    done: _Done
+    jobs: Sequence[_Job]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    stopped: bool = False
+    checksums: str | None = None
     unreached: int = 0
     """Files in a row that failed because their server could not be reached."""
 
-    async def work(self, files: Sequence[_Task]) -> None:
-        """Run the tasks of all files; stops at a failure unless it is to be skipped."""
-        waiting = iter(files)
+    async def work(self) -> _Crew:
+        """Do all jobs; stops at a failure unless it is to be skipped."""
+        waiting = iter(self.jobs)
         try:
-            await together(self._worker(waiting) for _ in range(min(self.config.streams, len(files))))
+            await together(self._worker(waiting) for _ in range(min(self.config.streams, len(self.jobs))))
         except _Stop:
-            self.done.stopped = True
+            self.stopped = True
+        return self
 
-    async def _worker(self, waiting: Iterator[_Task]) -> None:
-        for name, url, run in waiting:
+    async def _worker(self, waiting: Iterator[_Job]) -> None:
+        for job in waiting:
             try:
-                self.done.outcomes[name] = await run()
+                self.outcomes[job.name] = await job.run()
                 self.unreached = 0
             except UserError:
                 raise
             except Exception as error:
-                if _is_of_disk(error):
-                    raise
-                self._note(name, url, unusable(error))
+                of_disk = isinstance(error, OSError) and error.filename is not None
+                if of_disk and meaning_of(error) in (Meaning.LASTING, Meaning.REFUSED):
+                    raise  # no other file fares better
+                self._note(job, error)
 
-    def _note(self, name: str, url: str, problem: Unusable) -> None:
-        self.done.outcomes[name] = Outcome(
-            name=name, url=url, action="failed", problem=problem.word, message=f"{url}: {problem}"
+    def _note(self, job: _Job, error: Exception) -> None:
+        problem = unusable(error)
+        self.outcomes[job.name] = Outcome(
+            name=job.name, url=job.url, action="failed", problem=problem.word, message=f"{job.url}: {problem}"
         )
-        self.display.end(name, None)
+        self.display.end(job.name, None)
         self.unreached = self.unreached + 1 if problem.word in ("unreachable", "busy") else 0
         # As many failures in a row as there are streams: what is down is not a file but the way to all of them.
         if self.config.on_error == "stop" or self.unreached >= max(3, self.config.streams):
             raise _Stop
-
-
-async def _bring_down(wanted: Wanted, folder: Path, config: FetchConfig, *, dry_run: bool) -> _Done:
-    allow_threads(2 * config.streams)
-    retry = Retry(config.retry_seconds)
-    async with Web(config) as web:
-        items = await expand(wanted, config, web, retry)
-        done = _Done({item.name: index for index, item in enumerate(items)})
-        with Display("fetch", len(items)) as display:
-            display.expect({item.name: item.facts.num_bytes for item in items if item.facts.num_bytes is not None})
-            crew = _Crew(config, display, done)
-            if dry_run:
-                await crew.work([_Task(i.name, i.remote.url, partial(_would_fetch, i, folder, retry)) for i in items])
-                return done
-            with open_landing(folder) as landing:
-                _check_room(items, landing)
-                downloader = Downloader(config, landing, retry, display)
-                await crew.work([_Task(i.name, i.remote.url, partial(downloader.fetch, i)) for i in items])
-                if not done.stopped:
-                    with full_disk_named(folder, needs="SHA256SUMS", fix="free space there and run again"):
-                        done.checksums = str(landing.finish())
-    return done
 
 
 async def _would_fetch(item: Item, folder: Path, retry: Retry) -> Outcome:
@@ -149,6 +171,12 @@ async def _would_fetch(item: Item, folder: Path, retry: Retry) -> Outcome:
     same = path.is_file() and facts.num_bytes in (None, path.stat().st_size)
     action: Action = "skipped" if same else "replaced" if path.exists() else "fetched"
     return Outcome(name=item.name, url=item.remote.url, action=action, bytes=facts.num_bytes)
+
+
+async def _would_send(name: str, path: Path, *, there: dict[str, Facts]) -> Outcome:
+    size, facts = path.stat().st_size, there.get(name)
+    action: Action = "fetched" if facts is None else "skipped" if facts.num_bytes == size else "replaced"
+    return Outcome(name=name, url=str(path), action=action, bytes=size)
 
 
 def _check_room(items: Sequence[Item], landing: Landing) -> None:
@@ -164,57 +192,13 @@ def _check_room(items: Sequence[Item], landing: Landing) -> None:
         )
 
 
-async def _bring_up(wanted: Wanted, target: Location, config: FetchConfig, *, dry_run: bool) -> _Done:
-    if not {"s3", "gs", "abfs", "memory"} & {*_protocols(target)}:
-        raise UserError(
-            f"{clean_url(target.url)}: files cannot be brought there",
-            expected="a folder, or a URL of s3://, gs:// or az://",
-            fix="give another --output; for the Hugging Face Hub use `hf upload`",
-        )
-    files = _uploads(wanted, config)
-    allow_threads(2 * config.streams)
-    retry, done = Retry(config.retry_seconds), _Done({name: index for index, name in enumerate(files)})
-    try:
-        there, sums = await look_there(target, retry)
-    except Exception as error:
-        if meaning_of(error) not in (Meaning.MISSING, Meaning.REFUSED):
-            raise unusable(error, f" (listing {clean_url(target.url)})") from error
-        raise UserError(
-            f"{clean_url(target.url)}: {one_line(error)}",
-            expected="a bucket that exists, and credentials that may list, read and create objects there",
-            fix="create it, or check the URL, the endpoint and the credentials",
-        ) from error
-    with Display("upload", len(files)) as display:
-        display.expect({name: path.stat().st_size for name, path in files.items()})
-        crew = _Crew(config, display, done)
-        if dry_run:
-            await crew.work(
-                [_Task(n, clean_url(target.join(n).url), partial(_would_send, n, files[n], there)) for n in files]
-            )
-            return done
-        uploader = Uploader(config, target, retry, display, there, sums)
-        await crew.work([_Task(n, clean_url(target.join(n).url), partial(uploader.send, n, files[n])) for n in files])
-        if not done.stopped:
-            sha256s = {o.name: o.sha256 for o in done.outcomes.values() if o.sha256 is not None}
-            done.checksums = await uploader.finish(sha256s)
-    return done
-
-
-async def _would_send(name: str, path: Path, there: dict[str, Facts]) -> Outcome:
-    size = path.stat().st_size
-    facts = there.get(name)
-    action: Action = "fetched" if facts is None else "skipped" if facts.num_bytes == size else "replaced"
-    return Outcome(name=name, url=str(path), action=action, bytes=size)
-
-
-def _uploads(wanted: Wanted, config: FetchConfig) -> dict[str, Path]:
+def _local_files(wanted: Wanted, config: FetchConfig) -> dict[str, Path]:
     """The local files to bring up. Raises UserError for sources that are not on this machine."""
     if wanted.lists or wanted.checksums:
         raise UserError(
             "--list and --checksums belong to a fetch to a folder", expected="local folders", fix="drop them"
         )
-    files: dict[str, Path] = {}
-    names: list[str] = []
+    found: list[tuple[str, Path]] = []
     for source in wanted.sources:
         path = locate(source).local
         if path is None or not path.exists():
@@ -223,23 +207,10 @@ def _uploads(wanted: Wanted, config: FetchConfig) -> dict[str, Path]:
                 expected="a local file or folder: what lies in one bucket comes to another by way of a folder",
                 fix="fetch it to a folder first, or correct the path",
             )
-        found = {name: file for name, file in local_files(path).items() if is_wanted(name, config)}
-        names += found
-        files |= found
-    if not files:
+        found += [(name, file) for name, file in local_files(path).items() if is_wanted(name, config)]
+    if not found:
         raise UserError(
             "nothing to bring up", expected="files that are not hidden", fix="correct the source or --include"
         )
-    check_names(names)
-    return files
-
-
-def _protocols(place: Location) -> tuple[str, ...]:
-    protocol = place.fs.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _is_of_disk(error: Exception) -> bool:
-    """Whether it is the local disk that refuses: then no other file fares better."""
-    named = isinstance(error, OSError) and error.filename is not None
-    return named and meaning_of(error) in (Meaning.LASTING, Meaning.REFUSED)
+    check_names(name for name, _ in found)
+    return dict(found)

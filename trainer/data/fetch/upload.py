@@ -10,24 +10,23 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
 
 from trainer.data.fetch.checksums import SUMS_FILE, Checksums, parse, render
 from trainer.data.fetch.config import MIB, FetchConfig
-from trainer.data.fetch.display import Display
-from trainer.data.fetch.names import is_hidden
 from trainer.data.fetch.objects import call, facts_of
 from trainer.data.fetch.pace import Pace
 from trainer.data.fetch.remote import Facts, Unusable
 from trainer.data.fetch.report import Action, Outcome
 from trainer.data.fetch.retry import Retry
 from trainer.data.fetch.tasks import in_thread
-from trainer.data.remote import Location
-from trainer.storage_errors import Meaning, clean_url, meaning_of
+from trainer.data.progress import Display
+from trainer.data.remote import Location, is_hidden
+from trainer.durable import discard
+from trainer.errors import UserError
+from trainer.storage_errors import clean_url
 
 # A part of an upload: each stream holds one in memory, and S3 allows 10,000 of them (320 GB a file).
 PART_BYTES = 32 * MIB
@@ -66,7 +65,7 @@ class Uploader:
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        self._pace = Pace(self.config.bytes_per_second) if self.config.bytes_per_second else Pace()
+        self._pace = Pace(self.config.bytes_per_second)
 
     async def send(self, name: str, path: Path) -> Outcome:
         """Bring a file up, or find that it is there. Raises Unusable or the client's error."""
@@ -104,9 +103,7 @@ class Uploader:
         if there.known is not None:
             return there.known.digest == digests.md5
         listed = self.sums.of(name) if self.sums is not None else None
-        if there.hint is not None and there.hint.digest == digests.md5:
-            return True
-        if there.version is not None and there.version.strip('"') == digests.parts_etag:
+        if (there.version or "").strip('"') in (digests.md5, digests.parts_etag):  # as S3's ETags are, mostly
             return True
         return listed is not None and listed.digest == digests.sha256
 
@@ -131,7 +128,7 @@ class Uploader:
                 raise Unusable("changed", f"{path} was changed while it was read")
             stream.close()
         except BaseException:
-            _discard(stream)
+            discard(stream)
             raise
 
     def _wait(self, num_bytes: int) -> None:
@@ -162,33 +159,24 @@ def local_files(source: Path) -> dict[str, Path]:
     return {name: path for name, path in paths.items() if not is_hidden(name) and name != SUMS_FILE}
 
 
-async def look_there(target: Location, retry: Retry) -> tuple[dict[str, Facts], Checksums | None]:
-    """What a target holds by name, and its SHA256SUMS. FileNotFoundError only where there is no such bucket."""
-    target.fs.invalidate_cache()
-    found = await retry.call(lambda: call(target.fs, "find", target.path, detail=True))
-    if not found:
-        await _require_bucket(target, retry)
-    root = target.path.strip("/") + "/"
-    there = {path.strip("/").removeprefix(root): facts_of(entry) for path, entry in found.items()}
+def look_there(target: Location) -> tuple[dict[str, Facts], Checksums | None]:
+    """What a target holds by name, and its SHA256SUMS. Raises UserError where there is no such bucket."""
+    there = {name: facts_of(entry) for name, entry in target.find().items()}
+    if not there and not _is_there(replace(target, path=target.path.strip("/").split("/", 1)[0])):
+        raise UserError(
+            f"{clean_url(target.url)}: there is no such bucket",
+            expected="a bucket that exists, and credentials that may list, read and create objects there",
+            fix="create it, or check the URL, the endpoint and the credentials",
+        )
     if SUMS_FILE not in there:
         return there, None
     place = target.join(SUMS_FILE)
-    content = await retry.call(lambda: call(place.fs, "cat_file", place.path))
-    return there, parse(bytes(content).decode(errors="replace"), clean_url(place.url))
+    return there, parse(place.read().decode(errors="replace"), clean_url(place.url))
 
 
-async def _require_bucket(target: Location, retry: Retry) -> None:
-    """Raise where there is no such bucket; one that these credentials may not look at may be there all the same."""
-    bucket = target.path.strip("/").split("/", 1)[0]
+def _is_there(bucket: Location) -> bool:
+    """Whether a bucket exists; one that these credentials may not look at may be there all the same."""
     try:
-        await retry.call(lambda: call(target.fs, "info", bucket))
-    except Exception as error:
-        if meaning_of(error) is Meaning.MISSING:
-            raise
-
-
-def _discard(stream: Any) -> None:
-    """Give an upload up without completing it, and keep the client from completing it when the stream is collected."""
-    with suppress(Exception):
-        stream.discard()
-    stream.closed = True
+        return bucket.info() is not None
+    except UserError:
+        return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -21,13 +21,15 @@ from urllib.request import getproxies
 from trainer.data.fetch.config import MIB, FetchConfig
 from trainer.data.fetch.pace import Pace
 from trainer.data.fetch.remote import Answer, Changed, Cut, Facts, Garbled, StatusError, Unusable
-from trainer.errors import UserError
+from trainer.extras import needs
 from trainer.storage_errors import clean_url
 
 if TYPE_CHECKING:
     import aiohttp
 
 CONNECT_SECONDS = 30.0
+# Of each connection; what has come since the last write is written at once.
+BUFFER_BYTES = MIB // 4
 # Lists and folder pages are held in memory.
 PAGE_BYTES = 256 * MIB
 _CONTENT_RANGE = re.compile(r"bytes (?:(?P<first>\d+)-(?P<last>\d+)|\*)/(?P<total>\d+|\*)")
@@ -97,18 +99,13 @@ class Web:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            try:
+            with needs("data", "files of http(s)://"):
                 import aiohttp
-            except ImportError as error:
-                raise UserError(
-                    f"http(s) needs a package that is not installed: {error}",
-                    expected="the extra `data` of this package",
-                    fix="pip install 'gpt-run[data]'",
-                ) from error
             self._session = aiohttp.ClientSession(
                 # Compressed on the way, sizes and ranges would be those of another file.
                 headers={"User-Agent": self._config.user_agent, "Accept-Encoding": "identity"},
                 auto_decompress=False,
+                read_bufsize=BUFFER_BYTES,
                 connector=aiohttp.TCPConnector(limit=self._config.streams),
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_SECONDS, sock_read=self._config.timeout_seconds
@@ -186,12 +183,12 @@ class WebFile:
         )
 
     def _answered(self, response: aiohttp.ClientResponse, num_bytes: int | None) -> Facts:
-        return Facts(num_bytes, _version(response), _modified(response), self._facts.known, self._facts.hint)
+        return Facts(num_bytes, _version(response), _modified(response), self._facts.known)
 
 
 async def _chunks(
     response: aiohttp.ClientResponse, start: int, count: int | None, *, drop: bool = False
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes]:
     """The body as it arrives, `count` bytes (None: as many as come). Raises for more, Cut for fewer."""
     import aiohttp
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from trainer.data.inspect import charts, wording
 from trainer.data.inspect.report import Report
-from trainer.data.shards import write_atomically
+from trainer.durable import write_atomically
 from trainer.errors import UserError
 from trainer.version import VERSION
 

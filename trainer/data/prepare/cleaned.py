@@ -26,8 +26,8 @@ from trainer.data.clean.near import BandWriter, band_keys, signatures
 from trainer.data.clean.runs import Words
 from trainer.data.clean.steps import AnyStep, clean
 from trainer.data.prepare.pipeline import Duplicates
-from trainer.data.shards import durable_rename, write_atomically
 from trainer.data.sources import Part, Source
+from trainer.durable import durable_rename, write_atomically
 
 EXACT, NEAR = "exact", "near"
 # Text that is held at once, by one worker.

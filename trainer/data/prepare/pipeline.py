@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -24,7 +23,7 @@ from trainer.data.tokenizers.config import (
     tokenizer_label,
 )
 from trainer.errors import UserError
-from trainer.settings import Settings, settings_sha256
+from trainer.settings import Settings, joined_sha256, settings_sha256
 from trainer.yaml_dialect import load_yaml
 
 # Raise when the same inputs give other cleaned text, or other shards, than before.
@@ -75,7 +74,7 @@ class Pipeline(Settings):
     def cleaning_sha256(self) -> str:
         """Hex sha256 of everything that decides the cleaned text: sources and their state, steps, duplicates, seed."""
         near = self.duplicates.near
-        return _sha256(
+        return joined_sha256(
             [
                 str(CLEANING_METHOD),
                 str(self.seed),
@@ -91,7 +90,7 @@ class Pipeline(Settings):
         parts.append(settings_sha256(self.model_copy(update={"output": "-", "cleaned": None})))
         if not isinstance(self.tokenizer, BpeTokenizer):
             parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
-        return _sha256(parts)
+        return joined_sha256(parts)
 
 
 class TokenPipeline(Settings):
@@ -118,7 +117,7 @@ class TokenPipeline(Settings):
         parts = [str(METHOD), *(source.fingerprint() for source in self.sources)]
         parts.append(settings_sha256(self.model_copy(update={"output": "-"})))
         parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
-        return _sha256(parts)
+        return joined_sha256(parts)
 
 
 def load_pipeline(name: str) -> Pipeline | TokenPipeline:
@@ -177,7 +176,3 @@ def _has_tokens(raw: dict[Any, Any]) -> bool:
 
 def _shipped() -> Iterator[Any]:
     return iter(resources.files("trainer").joinpath("presets", "data").iterdir())
-
-
-def _sha256(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

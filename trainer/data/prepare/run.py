@@ -35,13 +35,13 @@ from trainer.data.shards import (
     SplitInfo,
     TokenizerRecord,
     token_dtype,
-    write_atomically,
     write_dataset_json,
 )
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import BpeTokenizer, load_tokenizer_spec
 from trainer.data.tokenizers.encoder import Encoder
 from trainer.data.tokenizers.train import train_tokenizer
+from trainer.durable import write_atomically
 from trainer.errors import UserError
 
 # Cleaned text that no pipeline shares.

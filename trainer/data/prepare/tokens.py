@@ -14,10 +14,11 @@ from pathlib import Path
 from trainer.data.output import SPLITS, Mark, write_mark
 from trainer.data.prepare.pipeline import TokenPipeline
 from trainer.data.progress import progress
-from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, Tokens, token_dtype, write_atomically
+from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, Tokens, token_dtype
 from trainer.data.sources.token_files import check_vocabulary, token_rows
 from trainer.data.tokenizer import end_of_text_id, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import load_tokenizer_spec
+from trainer.durable import write_atomically
 from trainer.errors import UserError
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from trainer.data.sources.base import Document, Part, decoded, document, too_long
-from trainer.data.sources.extras import needs
 from trainer.data.sources.files import File, FileSource, at, broken_document, cut
 from trainer.data.sources.streams import Broken, Places, chunks, compression_of, next_match, open_stored
+from trainer.extras import needs
 
 # The headers of a record.
 LONGEST_HEAD_BYTES = 1 << 16

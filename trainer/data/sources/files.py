@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from trainer.data.remote import Location, locate
+from trainer.data.remote import Location, is_hidden, locate, version_of
 from trainer.data.sources.base import FAULTS, Document, Part, Source, digest
 from trainer.data.sources.streams import Broken
 from trainer.errors import UserError
 from trainer.storage_errors import clean_url
-
-# What stores call their mark of a file's version; the time of change where they have none.
-_VERSION_KEYS = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "LastModified", "Last-Modified", "mtime")
 
 _MEANING = {
     "utf-8": "not UTF-8",
@@ -38,7 +33,7 @@ class File(NamedTuple):
 
     url: str
     num_bytes: int
-    version: str | int
+    version: str
 
 
 class Reading(Source):
@@ -118,9 +113,21 @@ def broken_document(url: str, broken: Broken) -> Document:
 
 def list_files(path: str) -> list[File]:
     """The files at a path, below a folder or matching a pattern, folder by folder; [] where there are none."""
-    location = locate(path)
-    found = _local_files(Path(path).expanduser()) if location.local is not None else _remote_files(location)
-    return sorted(found, key=lambda file: file.url.split("/"))
+    place = locate(path)
+    info = place.info()
+    if info is None:
+        found = place.glob() if any(sign in path for sign in "*?[") else {}
+    elif info["type"] == "file":  # its name may hold what a pattern would read as a wildcard
+        found = {place.path: info}
+    else:
+        below = place.find()
+        found = {place.join(name).path: entry for name, entry in below.items() if not is_hidden(name)}
+    files = [File(_url(place, name), int(entry["size"] or 0), version_of(entry) or "") for name, entry in found.items()]
+    return sorted(files, key=lambda file: file.url.split("/"))
+
+
+def _url(place: Location, path: str) -> str:
+    return path if place.local is not None else str(place.fs.unstrip_protocol(path))
 
 
 def grouped(files: Iterable[File], part_bytes: int) -> list[Part]:
@@ -163,39 +170,3 @@ def _ranges(file: File, part_bytes: int) -> list[Part]:
         Part(at(file.url, start), end - start, (file.url,), start, None if end == file.num_bytes else end)
         for start, end in pairwise(edges)
     ]
-
-
-def _local_files(path: Path) -> list[File]:
-    if path.is_dir():
-        below = ((name, name.relative_to(path)) for name in path.rglob("*") if name.is_file())
-        found = [name for name, part in below if not any(piece.startswith(".") for piece in part.parts)]
-    elif path.is_file():
-        found = [path]  # its name may hold what a pattern would read as a wildcard
-    else:
-        root = Path(path.anchor)
-        found = [name for name in root.glob(str(path.relative_to(root))) if name.is_file()]
-    stats = [(str(name), name.stat()) for name in found]
-    return [File(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-
-
-def _remote_files(location: Location) -> list[File]:
-    fs, path = location.fs, location.path
-    info = location.info()
-    found: dict[str, Any] = {}
-    with suppress(FileNotFoundError):
-        if info is not None and info["type"] == "file":
-            found = {path: info}
-        elif info is not None:
-            below = location._call(lambda: fs.find(path, detail=True))
-            found = {name: entry for name, entry in below.items() if "/." not in name.removeprefix(path.rstrip("/"))}
-        elif any(sign in path for sign in "*?["):
-            found = location._call(lambda: fs.glob(path, detail=True))
-    return [
-        File(fs.unstrip_protocol(name), int(entry["size"] or 0), _version(entry))
-        for name, entry in found.items()
-        if entry["type"] == "file"
-    ]
-
-
-def _version(entry: dict[str, Any]) -> str:
-    return next((str(entry[key]) for key in _VERSION_KEYS if entry.get(key) is not None), "")

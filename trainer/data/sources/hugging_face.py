@@ -8,12 +8,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trainer.data.sources.base import Document, Part, digest
-from trainer.data.sources.extras import needs
 from trainer.data.sources.files import FileSource, Reading
 from trainer.data.sources.jsonl import JsonLines
 from trainer.data.sources.parquet import Parquet
 from trainer.data.sources.text_files import TextFiles
 from trainer.errors import UserError
+from trainer.extras import needs
 
 
 class HuggingFace(Reading):

@@ -15,13 +15,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, cast
 
-import stamina
-
-from trainer.data.remote import RETRY_ATTEMPTS, RETRY_SECONDS, Location, locate
+from trainer.data.remote import Location, locate
 from trainer.data.sources.base import Fault
-from trainer.data.sources.extras import needs
 from trainer.errors import UserError
-from trainer.storage_errors import clean_url, may_heal
+from trainer.extras import needs
+from trainer.storage_errors import clean_url
 
 # Read from the file at once. A damaged stream is named to within this many bytes.
 READ_BYTES = 1 << 16
@@ -242,7 +240,7 @@ class _Stored(io.RawIOBase):
         self._file = location.open()
         # A web server that tells no size sends its file once, from the start: nothing can be asked for again.
         self._size: int | None = getattr(self._file, "size", None)
-        self._retry = stamina.retry(on=_passes, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)
+        self._location = location
 
     def readable(self) -> bool:
         return True
@@ -259,8 +257,10 @@ class _Stored(io.RawIOBase):
         return int(self._file.seek(offset, whence))
 
     def readinto(self, buffer: Any) -> int:
-        read = self._retry(self._read_once) if self.seekable() else self._read_once
-        piece = read(len(buffer))
+        def once() -> bytes:
+            return self._read_once(len(buffer))
+
+        piece = self._location.call(once) if self.seekable() else once()
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -274,12 +274,6 @@ class _Stored(io.RawIOBase):
         if not piece and num_bytes and self._size is not None and self.tell() < self._size:
             raise ConnectionError(f"{self._name} ended at byte {self.tell()} of {self._size}")
         return piece
-
-
-def _passes(error: Exception) -> bool:
-    """True for errors that a later read can get past."""
-    # A body that ended early passes for status 400 in aiohttp, which would be the client's fault.
-    return type(error).__name__ == "ClientPayloadError" or may_heal(error)
 
 
 def _read(file: io.RawIOBase, num_bytes: int) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
 from trainer.errors import UserError
+from trainer.extras import needs
 
 
 class HubFile(NamedTuple):
@@ -29,13 +30,9 @@ def download(name: str, revision: str, file: str, *, missing_ok: bool = False) -
     Returns None where the repository has no such file and `missing_ok`. Raises UserError where the extra is not
     installed, and where repository, revision or file do not exist or may not be read.
     """
-    try:
+    with needs("data", f"the tokenizer of {name}"):
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError as error:
-        raise UserError(
-            f"the tokenizer of {name}: {error}", expected="huggingface_hub", fix="pip install 'gpt-run[data]'"
-        ) from error
     try:
         path = Path(hf_hub_download(name, file, revision=revision))
     except LocalEntryNotFoundError as error:  # a kind of EntryNotFoundError that tells nothing about the repository

@@ -7,7 +7,6 @@ end: a process that is killed leaves nothing half-made behind, and the next one 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from trainer.data.tokenizers.folder import TokenizerInfo, check_ours, check_repl
 from trainer.data.tokenizers.sample import Sample
 from trainer.data.tokenizers.train import named_tokens, train_tokenizer
 from trainer.errors import UserError
-from trainer.settings import settings_sha256
+from trainer.settings import joined_sha256, settings_sha256
 
 # Raise when the same inputs give another tokenizer than before.
 METHOD = 1
@@ -86,7 +85,7 @@ def train(
         return Loaded(tokenizer, named_tokens(settings), {**record, "sources": sources})
 
     try:
-        return _into_folder(folder, _sha256(parts), make, replace=replace)
+        return _into_folder(folder, joined_sha256(parts), make, replace=replace)
     finally:
         engine.close()
 
@@ -95,7 +94,7 @@ def import_tokenizer(settings: ExistingTokenizer, folder: Path, *, replace: bool
     """Write the folder of a tokenizer that exists elsewhere. Raises UserError where it cannot be had or not written."""
     loaded = load_with_names(settings)
     inputs = [str(METHOD), tokenizer_fingerprint(loaded.tokenizer), *sorted(map(str, loaded.named.items()))]
-    return _into_folder(folder, _sha256(inputs), lambda: loaded, replace=replace)
+    return _into_folder(folder, joined_sha256(inputs), lambda: loaded, replace=replace)
 
 
 def _into_folder(folder: Path, inputs: str, make: Callable[[], Loaded], *, replace: bool) -> Made:
@@ -199,7 +198,7 @@ def _sample_part(task: _Task) -> tuple[Sample, Counter[str]]:
 def _picked_parts(pipeline: Pipeline, max_bytes: int) -> list[tuple[Source, Part]]:
     """Parts in an order that their names and the seed decide, up to the one that reaches `max_bytes` as stored."""
     parts = [(source, part, f"{i} {part.name}") for i, source in enumerate(pipeline.sources) for part in source.parts()]
-    parts.sort(key=lambda item: _sha256([str(pipeline.seed), item[2]]))
+    parts.sort(key=lambda item: joined_sha256([str(pipeline.seed), item[2]]))
     picked: list[tuple[Source, Part]] = []
     size = 0
     for source, part, _ in parts:
@@ -208,7 +207,3 @@ def _picked_parts(pipeline: Pipeline, max_bytes: int) -> list[tuple[Source, Part
         if size >= max_bytes:
             break
     return picked
-
-
-def _sha256(parts: list[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -6,9 +6,6 @@ import bz2
 import gzip
 import io
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from tests.integration.data.hub import REPOSITORY, serve_dataset
+from tests.integration.data.hub import REPOSITORY, serve_dataset, use_hub
 from tests.integration.data.troubled_web import Manner, TroubledWeb, troubled_web
 from tests.integration.servers import Server
 from trainer.data.sources import TextSource
 from trainer.data.sources.base import Document, Source
+from trainer.errors import UserError
 
 # What reads an error's HTTP status asks aiohttp for it by its old name too.
 pytestmark = pytest.mark.filterwarnings("ignore:code property is deprecated:DeprecationWarning")
@@ -124,37 +122,29 @@ def test_a_file_without_a_known_size_is_read_from_front_to_end(web: TroubledWeb)
     assert [document.text for document in source("jsonl", url).documents()] == TEXTS
 
 
-def test_a_data_set_of_the_hub_is_read_from_there(web: TroubledWeb, tmp_path: Path) -> None:
+def test_a_data_set_of_the_hub_is_read_from_there(web: TroubledWeb, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub(web, monkeypatch)
     lines = b'{"body": "one"}\n{"body": "two"}\n'
     serve_dataset(web, {"README.md": b"# Texts", "data/a.parquet": parquet(), "data/b.jsonl": lines}, commit="1" * 40)
     top = [{"type": "directory", "path": "data", "oid": "0" * 40}]
     web.put(
         f"/api/datasets/{REPOSITORY}/tree/{'1' * 40}", json.dumps(top).encode(), Manner(media_type="application/json")
     )
-    code = """
-import json, sys
-from trainer.data.sources import HuggingFace
-source = HuggingFace.model_validate(json.loads(sys.argv[1]))
-fingerprint = source.fingerprint()
-print(json.dumps([fingerprint, source.record(), [document.text for document in source.documents()]]))
-"""
-    environment = os.environ | {"HF_ENDPOINT": web.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
 
-    def read(**settings: str) -> subprocess.CompletedProcess[str]:
-        given = json.dumps({"type": "hf", "dataset": REPOSITORY, **settings})
-        command = [sys.executable, "-c", code, given]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    def of(**settings: str) -> Source:
+        made: Source = TypeAdapter(TextSource).validate_python({"type": "hf", "dataset": REPOSITORY, **settings})
+        return made
 
-    result = read(files="data/*.parquet")
-    assert result.returncode == 0, result.stderr
-    _, record, texts = json.loads(result.stdout)
-    assert texts == TEXTS
-    assert record == {"type": "hf", "dataset": REPOSITORY, "files": "data/*.parquet"}
-    assert json.loads(read(files="data/b.jsonl", field="body").stdout)[2] == ["one", "two"]
-    mixed = read(files="data/*")
-    assert "several formats" in mixed.stderr
-    missing = read(files="data/*.parquet", dataset="someone/nothing")
-    assert "someone/nothing, revision main: 404" in missing.stderr
+    texts = of(files="data/*.parquet")
+    assert [document.text for document in texts.documents()] == TEXTS
+    assert texts.record() == {"type": "hf", "dataset": REPOSITORY, "files": "data/*.parquet"}
+    lines_only = of(files="data/b.jsonl", field="body")
+    assert [document.text for document in lines_only.documents()] == ["one", "two"]
+    assert lines_only.fingerprint() != of(files="data/b.jsonl").fingerprint()
+    with pytest.raises(UserError, match="several formats"):
+        of(files="data/*").parts()
+    with pytest.raises(UserError, match="someone/nothing, revision main: 404"):
+        of(files="data/*.parquet", dataset="someone/nothing").parts()
     web.not_found_headers = {"X-Error-Code": "EntryNotFound"}
-    none = read(files="none/*.parquet")
-    assert "no files at hf://datasets/" in none.stderr
+    with pytest.raises(UserError, match="no files at hf://datasets/"):
+        of(files="none/*.parquet").parts()

@@ -43,15 +43,15 @@ def test_articles_are_text_and_redirects_are_left_out(documents: list[Document])
 
 def test_words_are_those_of_a_whole_parser(dump: Path) -> None:
     agreement = []
-    for wikitext in _wikitexts(dump)[:20]:
+    for wikitext in _wikitexts(dump)[:8]:
         ours = Counter(WORD.findall(plain_text(wikitext)))
         theirs = Counter(WORD.findall(_stripped(wikitext)))
         agreement.append((ours & theirs).total() / max(ours.total(), theirs.total()))
     # The parser keeps the attributes of tables, and headings without text.
     agreement.sort()
     assert agreement[0] > 0.8
-    assert agreement[3] > 0.99
-    assert agreement[10] > 0.998
+    assert agreement[2] > 0.99
+    assert agreement[5] > 0.998
 
 
 def test_the_dump_packed_as_multistream_is_the_same_on_any_cut(

@@ -79,5 +79,5 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     module._ftfy.cache_clear()
     monkeypatch.setitem(sys.modules, "ftfy", None)
-    with pytest.raises(UserError, match=r"`ftfy`.*\n.*\n.*gpt-run\[data\]"):
+    with pytest.raises(UserError, match=r"ftfy.*\n.*\n.*gpt-run\[data\]"):
         normalise("schÃ¶n", mojibake=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from trainer.data.fetch.config import FetchConfig
-from trainer.data.fetch.names import check_names, is_hidden, is_wanted, last_part, links
+from trainer.data.fetch.names import check_names, is_wanted, last_part, links
+from trainer.data.remote import is_hidden
 from trainer.errors import UserError
 
 

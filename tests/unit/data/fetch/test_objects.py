@@ -15,17 +15,14 @@ MD5 = hashlib.md5(b"content")
 CHANGED = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def test_s3_etags_are_versions_and_only_hints_of_the_content() -> None:
+def test_s3_etags_are_versions_and_vouch_for_no_content() -> None:
     entry = {"ETag": f'"{MD5.hexdigest()}"', "LastModified": CHANGED, "size": 7, "type": "file"}
-    assert facts_of(entry) == Facts(7, f'"{MD5.hexdigest()}"', CHANGED.timestamp(), None, Hash("md5", MD5.hexdigest()))
-    assert facts_of({**entry, "ETag": f'"{MD5.hexdigest()}-3"'}).hint is None
+    assert facts_of(entry) == Facts(7, f'"{MD5.hexdigest()}"', CHANGED.timestamp())
 
 
 def test_gcs_keeps_an_md5_and_counts_generations() -> None:
     entry = {"md5Hash": base64.b64encode(MD5.digest()).decode(), "generation": "17", "etag": "x", "size": 7}
-    assert facts_of({**entry, "mtime": CHANGED}) == Facts(
-        7, "17", CHANGED.timestamp(), Hash("md5", MD5.hexdigest()), None
-    )
+    assert facts_of({**entry, "mtime": CHANGED}) == Facts(7, "17", CHANGED.timestamp(), Hash("md5", MD5.hexdigest()))
 
 
 def test_azure_keeps_the_md5_that_it_was_given() -> None:

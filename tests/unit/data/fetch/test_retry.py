@@ -19,14 +19,6 @@ def web_error(status: int, retry_after: str | None = None) -> StatusError:
     return StatusError(status, "", {"Retry-After": retry_after} if retry_after else {})
 
 
-class BotoError(Exception):
-    """As botocore raises it."""
-
-    def __init__(self, status: int, headers: dict[str, str]) -> None:
-        super().__init__(f"status {status}")
-        self.response = {"ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers}}
-
-
 @pytest.mark.parametrize(
     ("error", "heals"),
     [
@@ -36,7 +28,6 @@ class BotoError(Exception):
         (web_error(429, retry_after="11"), False),
         (web_error(500, retry_after="7"), True),
         (web_error(503, retry_after="soon"), True),
-        (BotoError(503, {"retry-after": "3"}), 3.0),
         (web_error(404), False),
         (web_error(403), False),
         (ConnectionResetError(), True),

@@ -39,7 +39,7 @@ def library_texts() -> list[str]:
     texts: list[str] = []
     for _, path in corpus.library_files():
         texts.append(path.read_text(encoding="utf-8", errors="replace"))
-        if sum(map(len, texts)) > 400_000:
+        if sum(map(len, texts)) > 150_000:
             break
     return [*texts, *FOREIGN]
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -14,33 +10,30 @@ from threading import Thread
 import pytest
 from tokenizers import Tokenizer
 
-from trainer.data.tokenizers.config import Style
+from trainer.data.tokenizers.config import HuggingFaceTokenizer, Style, load_with_names
+from trainer.errors import UserError
 
-pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+constants = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub is not installed")
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-LOAD = """
-import json, sys
-from trainer.data.tokenizer import tokenizer_fingerprint
-from trainer.data.tokenizers.config import HuggingFaceTokenizer, load_with_names
-from trainer.errors import UserError
-try:
-    loaded = load_with_names(HuggingFaceTokenizer(type="huggingface", name=sys.argv[1], revision=sys.argv[2]))
-except UserError as error:
-    print(json.dumps({"error": str(error)}))
-else:
-    print(json.dumps({"size": loaded.tokenizer.get_vocab_size(), "named": loaded.named, "record": loaded.record}))
-"""
+# Of a file's URL.
+RESOLVE = "/{repo_id}/resolve/{revision}/{filename}"
+Load = Callable[..., dict[str, object]]
 
 
-def load(home: Path, name: str, revision: str = "main", **environment: str) -> dict[str, object]:
-    """What a process of its own gets: the library reads its variables once."""
-    command = [sys.executable, "-W", "ignore", "-c", LOAD, name, revision]
-    settings = {"HF_HOME": str(home), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1", **environment}
-    result = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    answer: dict[str, object] = json.loads(result.stdout)
-    return answer
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads a tokenizer with a cache of its own; the client reads its variables only when it is imported."""
+
+    def once(home: Path, name: str, revision: str = "main", *, hub: str | None = None) -> dict[str, object]:
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", hub is None)
+        monkeypatch.setattr(constants, "ENDPOINT", hub)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{hub}{RESOLVE}")
+        loaded = load_with_names(HuggingFaceTokenizer(type="huggingface", name=name, revision=revision))
+        return {"size": loaded.tokenizer.get_vocab_size(), "named": loaded.named, "record": loaded.record}
+
+    return once
 
 
 @pytest.fixture
@@ -56,21 +49,20 @@ def cache(tmp_path: Path, trained: dict[Style, Tokenizer]) -> Path:
     return tmp_path
 
 
-def test_the_cache_is_enough_without_a_connection(cache: Path) -> None:
-    found = load(cache, "org/name", HF_HUB_OFFLINE="1")
+def test_the_cache_is_enough_without_a_connection(cache: Path, load: Load) -> None:
+    found = load(cache, "org/name")
     assert found["size"] == 2000
     assert found["named"] == {"bos_token": "<s>", "eos_token": "</s>"}
     assert found["record"] == {"type": "huggingface", "name": "org/name", "revision": "main", "commit": COMMIT}
-    assert load(cache, "org/name", COMMIT, HF_HUB_OFFLINE="1") == found | {
+    assert load(cache, "org/name", COMMIT) == found | {
         "record": {"type": "huggingface", "name": "org/name", "revision": COMMIT, "commit": COMMIT}
     }
 
 
-def test_what_the_cache_lacks_is_named(cache: Path) -> None:
-    error = load(cache, "org/other", HF_HUB_OFFLINE="1")["error"]
-    assert isinstance(error, str)
-    assert error.startswith("org/other: tokenizer.json of revision main is not in the cache")
-    assert "HF_HUB_OFFLINE" in error
+def test_what_the_cache_lacks_is_named(cache: Path, load: Load) -> None:
+    with pytest.raises(UserError, match=r"org/other: tokenizer.json of revision main is not in the cache") as caught:
+        load(cache, "org/other")
+    assert "HF_HUB_OFFLINE" in caught.value.fix
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -119,10 +111,10 @@ def hub(trained: dict[Style, Tokenizer]) -> Iterator[str]:
     server.server_close()
 
 
-def test_a_tokenizer_is_fetched_once(hub: str, tmp_path: Path) -> None:
-    found = load(tmp_path, "org/name", HF_ENDPOINT=hub)
+def test_a_tokenizer_is_fetched_once(hub: str, load: Load, tmp_path: Path) -> None:
+    found = load(tmp_path, "org/name", hub=hub)
     assert (found["size"], found["named"]) == (1200, {})
-    assert load(tmp_path, "org/name", HF_HUB_OFFLINE="1") == found
+    assert load(tmp_path, "org/name") == found
 
 
 @pytest.mark.parametrize(
@@ -134,8 +126,9 @@ def test_a_tokenizer_is_fetched_once(hub: str, tmp_path: Path) -> None:
         ("org/slow", "v9", "org/slow, revision v9: 404"),
     ],
 )
-def test_what_the_hub_refuses_is_told(hub: str, tmp_path: Path, name: str, revision: str, found: str) -> None:
-    error = load(tmp_path, name, revision, HF_ENDPOINT=hub)["error"]
-    assert isinstance(error, str)
-    assert error.startswith(found)
-    assert "to do:" in error
+def test_what_the_hub_refuses_is_told(
+    hub: str, load: Load, tmp_path: Path, name: str, revision: str, found: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, name, revision, hub=hub)
+    assert caught.value.found.startswith(found)

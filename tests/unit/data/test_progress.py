@@ -6,8 +6,7 @@ import io
 
 from rich.console import Console
 
-from trainer.data.fetch.display import Display
-from trainer.data.progress import LINE_SECONDS
+from trainer.data.progress import LINE_SECONDS, Display
 
 
 class Clock:

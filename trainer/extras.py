@@ -1,4 +1,4 @@
-"""Packages that only some sources need, and that an installation may lack. Used by the modules of this package."""
+"""Packages that an installation may lack. Around their imports, in all parts of the trainer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def needs(extra: str, work: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise UserError(
-            f"{work} cannot be read: {error}",
+            f"{work}: a package is missing ({error})",
             expected=f"the packages of the extra `{extra}`",
             fix=f"pip install 'gpt-run[{extra}]'",
         ) from error
