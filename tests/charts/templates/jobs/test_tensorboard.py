@@ -14,7 +14,7 @@ def test_switched(chart: Chart) -> None:
     objects = chart.render(values)
     template = find(objects, "Deployment", "demo-tensorboard")["spec"]["template"]
     board = container(template)
-    assert board["command"][:3] == ["tensorboard", "--logdir", "s3://bucket/runs/demo/logs/tensorboard"]
+    assert board["command"][:3] == ["gpt-run", "tensorboard", "s3://bucket/runs/demo"]
     assert board["resources"]["requests"]["cpu"] == 2
     service = find(objects, "Service", "demo-tensorboard")
     assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
