@@ -134,7 +134,10 @@ def test_a_length_longer_than_the_file_is_an_error_with_the_offset(
     assert (only(report), report.exit_code, stored(tmp_path)) == (("failed", "truncated"), 2, None)
     message = report.files[0].message or ""
     assert message.startswith(f"{web.url}/f: ")
-    assert f"at byte {len(content)}" in message
+    # How much of it arrived before the end of the connection did is up to the system.
+    place = re.search(r"at byte (\d+)", message)
+    assert place is not None
+    assert 0 <= int(place[1]) <= len(content)
     assert f"Content-Length {len(content) + 100} were promised" in message
 
 
