@@ -207,9 +207,11 @@ def _status_of_release(name: str, context: str | None, namespace: str | None) ->
 
 
 def _connect(context: str | None, namespace: str | None, patience_seconds: float) -> Cluster:
-    from trainer.jobs.extra import need_clients
+    from trainer.extras import needs
 
-    need_clients()
+    with needs("kubernetes", "runs on Kubernetes"):
+        import kubeflow.training  # noqa: F401
+        import kubernetes  # noqa: F401
     from stamina.instrumentation import set_on_retry_hooks
 
     from trainer.jobs.cluster import connect

@@ -126,3 +126,12 @@ def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
 def test_more_workers_than_sequences() -> None:
     with pytest.raises(UserError, match=r"--nproc 17 on 1 machines with batch\.sequences 16"):
         CliRunner().invoke(app, ["train", "tiny-gpt2", "--nproc", "17"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("package", ["kubernetes", "kubeflow.training"])
+def test_clients_of_kubernetes_are_asked_for_by_their_extra(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    result = CliRunner().invoke(app, ["job", "wait", "demo"])
+    assert isinstance(result.exception, UserError)
+    assert package in result.exception.found
+    assert result.exception.fix == "pip install 'gpt-run[kubernetes]'"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ from trainer.errors import UserError
 from trainer.jobs.backends import Backend
 from trainer.jobs.cluster import Cluster
 from trainer.jobs.display import Lines, display
-from trainer.jobs.extra import need_clients
 from trainer.jobs.logs import waiting_for
 from trainer.jobs.state import ContainerEnd, JobState, Phase, Pod
 from trainer.jobs.watch import Outcome, View, Watch, report
@@ -125,12 +123,3 @@ def test_a_bar_on_a_terminal() -> None:
     assert "3/9" in text
     assert "loss 2.5000" in text
     assert "gpt2-worker-0: [ImagePullBackOff]" in text
-
-
-@pytest.mark.parametrize("package", ["kubernetes", "kubeflow.training"])
-def test_what_to_install(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError) as missing:
-        need_clients()
-    assert package in missing.value.found
-    assert missing.value.fix == "pip install gpt-run[kubernetes]"
