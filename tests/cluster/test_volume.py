@@ -15,7 +15,6 @@ from tests.cluster.client import Namespace, Object
 from tests.cluster.conftest import KUBECONFIG, MakeRun
 from tests.cluster.runs import RESOURCES, WAIT_SECONDS, settings
 from tests.integration.training import PIPELINE, prepare
-from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CLAIM = "gpt-run"
@@ -55,8 +54,7 @@ def volume(namespace: Namespace, tmp_path: Path) -> Path:
 
 
 def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRun, volume: Path) -> None:
-    prepared, trained = "/store/data/small", "/store/tokenizer"
-    pipeline = PIPELINE | {"tokenizer": {"type": "file", "path": trained}}
+    prepared = "/store/data/small"
     run = make_run(
         run={
             "steps": 60,
@@ -66,8 +64,7 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
         store={"url": "/store/runs", "volume": {"claimName": CLAIM}},
         jobs={
             "resources": RESOURCES,
-            "tokenizer": {"enabled": True, "inlinePipeline": PIPELINE, "output": trained, "resources": RESOURCES},
-            "prepare": {"enabled": True, "inlinePipeline": pipeline, "output": prepared, "resources": RESOURCES},
+            "prepare": {"enabled": True, "inlinePipeline": PIPELINE, "output": prepared, "resources": RESOURCES},
             # Not before a test asks for one.
             "evaluate": {"enabled": True, "schedule": "0 0 1 1 *", "resources": RESOURCES},
             "export": {"enabled": True},
@@ -76,9 +73,6 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
     namespace = run.namespace
     # Hooks are over when helm is.
     info = json.loads((volume / "data" / "small" / "dataset.json").read_text())
-    assert info["tokenizer"]["fingerprint"] == tokenizer_fingerprint(
-        load_tokenizer(volume / "tokenizer/tokenizer.json")
-    )
     print("prepared:", {name: split["tokens"] for name, split in info["splits"].items()})
 
     assert run.wait_for_end() == "Succeeded"
