@@ -77,7 +77,7 @@ def test_files_of_all_kinds_are_read(name: str, tmp_path: Path) -> None:
         ("a.txt", b"\xff", "a.txt: 'utf-8'"),
         ("a.json", b'{"a":', "a.json"),
         ("a.jsonl", b'{"a": 1}\n{"b', r"a\.jsonl, line 2"),
-        ("a.txt.gz", gzip.compress(b"text" * 100)[:20], r"a\.txt\.gz: it cannot be read"),
+        ("a.txt.gz", gzip.compress(b"text" * 100, mtime=0)[:20], r"a\.txt\.gz: it cannot be read"),
         ("a.txt.gz", b"text", r"a\.txt\.gz: it cannot be read"),
         ("a.txt", b"too short", "no text of .*a.txt has 13 words"),
     ],
