@@ -71,9 +71,9 @@ class Store:
         """True if a file is there."""
         return bool(self._call(lambda: self.filesystem.exists(self._full(path)), path))
 
-    def read_bytes(self, path: str) -> bytes:
-        """A whole (small) file. FileNotFoundError if it is not there."""
-        return bytes(self._call(lambda: self.filesystem.cat_file(self._full(path)), path))
+    def read_bytes(self, path: str, start: int | None = None) -> bytes:
+        """A whole (small) file, or what it has from byte `start` on. FileNotFoundError if it is not there."""
+        return bytes(self._call(lambda: self.filesystem.cat_file(self._full(path), start=start), path))
 
     def list_names(self, path: str = "") -> list[str]:
         """Sorted names of files and folders directly below, read afresh; [] if there is nothing."""

@@ -84,7 +84,7 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
 def open_shards(source: Source, *, split: str, cache: CacheConfig) -> SplitShards:
     """The shards of one split, in order; they may hold no tokens. Raises UserError as `open_tokens` does."""
     location = _existing(source.path)
-    shard_cache = _LazyCache(cache)
+    shard_cache = LazyCache(cache)
     if _is_prepared(source, location):
         return _prepared_shards(source, location, split, shard_cache)
     return _raw_shards(source, location, split, shard_cache)
@@ -101,7 +101,7 @@ def splits_of(source: Source) -> tuple[str, ...]:
     return tuple(name for name in ("train", "validation") if len(files) > 1 and _of_split(files, name)) or ("train",)
 
 
-class _LazyCache:
+class LazyCache:
     """The shard cache, whose folder is made when the first file needs it: local data needs none."""
 
     def __init__(self, config: CacheConfig) -> None:
@@ -111,6 +111,7 @@ class _LazyCache:
         self._cache: ShardCache | None = None
 
     def get(self) -> ShardCache:
+        """The cache, made if need be."""
         with self._lock:
             if self._cache is None:
                 self._cache = ShardCache(self._config.folder(), self._config.max_bytes)
@@ -142,7 +143,7 @@ def _is_prepared(source: Source, location: Location) -> bool:
     return False
 
 
-def _prepared_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
+def _prepared_shards(source: Source, location: Location, split: str, cache: LazyCache) -> SplitShards:
     where = location.join(DATASET_FILE)
     info = load_dataset_json(where.read(), where.url)
     part = info.splits.get(split)
@@ -209,7 +210,7 @@ def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, i
     return found
 
 
-def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _LazyCache) -> Callable[[], MappedShard]:
+def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: LazyCache) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
         mapped = _map_file(
             lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard, cached=location.local is None
@@ -225,7 +226,7 @@ def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: _La
     return map_shard
 
 
-def _local_copy(location: Location, cache: _LazyCache, size: int, sha256: str | None = None) -> Path:
+def _local_copy(location: Location, cache: LazyCache, size: int, sha256: str | None = None) -> Path:
     """The file itself where it is local, else its copy in the cache."""
     if location.local is None:
         return cache.get().fetch(location, size=size, sha256=sha256)
@@ -255,7 +256,7 @@ def _hold_and_map(path: Path, map_path: Callable[[Path], MappedShard]) -> Mapped
     return mapped
 
 
-def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCache) -> SplitShards:
+def _raw_shards(source: Source, location: Location, split: str, cache: LazyCache) -> SplitShards:
     found = _raw_files(source, location)
     files = found if len(found) == 1 and found[0].path == location.path else _of_split(found, split)
     if not files:
@@ -269,7 +270,7 @@ def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCach
     for file in files:
         raw = inspect_file(file)
         identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
-        shards.append(Shard(file.name, raw.tokens, raw.token_bytes, _raw_opener(file, raw, cache)))
+        shards.append(Shard(file.name, raw.tokens, raw.token_bytes, raw_opener(file, raw, cache)))
     meta = read_meta(files[0].sibling(META_FILE))
     return SplitShards(
         f"{source.path} ({split})",
@@ -280,7 +281,9 @@ def _raw_shards(source: Source, location: Location, split: str, cache: _LazyCach
     )
 
 
-def _raw_opener(location: Location, raw: RawFile, cache: _LazyCache) -> Callable[[], MappedShard]:
+def raw_opener(location: Location, raw: RawFile, cache: LazyCache) -> Callable[[], MappedShard]:
+    """What maps a raw file, out of the cache where it is remote."""
+
     def map_shard() -> MappedShard:
         return _map_file(
             lambda: _local_copy(location, cache, raw.size),

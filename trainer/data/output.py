@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -22,6 +24,7 @@ from trainer.data.shards import (
     TOKENIZER_FILE,
     DatasetInfo,
     ShardInfo,
+    ShardWriter,
     file_sha256,
     load_dataset_json,
 )
@@ -149,6 +152,33 @@ def claim_cleaned(folder: Path, inputs_sha256: str, *, replace: bool) -> None:
 def write_mark(folder: Path, mark: Mark) -> None:
     """Write prepare.json."""
     write_atomically(folder / MARK_FILE, mark.model_dump_json().encode() + b"\n")
+
+
+@contextmanager
+def shard_writers(
+    folder: Path, mark: Mark, *, dtype: Literal["uint16", "uint32"], shard_tokens: int
+) -> Iterator[dict[str, ShardWriter]]:
+    """A writer for each split, behind the shards that `mark` has; prepare.json learns of each that is finished."""
+    finished = dict(mark.shards)
+
+    def note(split: str, shards: tuple[ShardInfo, ...]) -> None:
+        finished[split] = shards
+        write_mark(folder, mark.model_copy(update={"shards": dict(finished)}))
+
+    with ExitStack() as stack:
+        yield {
+            split: stack.enter_context(
+                ShardWriter(
+                    folder,
+                    split,
+                    dtype=dtype,
+                    shard_tokens=shard_tokens,
+                    after=mark.shards[split],
+                    on_finish=partial(note, split),
+                )
+            )
+            for split in SPLITS
+        }
 
 
 def _read_mark(folder: Path) -> Mark | None:

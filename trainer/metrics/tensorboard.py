@@ -73,7 +73,7 @@ class EventFiles:
         assert match is not None
         taken = self._taken_bytes.get(path, 0)
         # A line that is still being written is left for the next time.
-        whole, _, _ = self._run.read_bytes(path)[taken:].rpartition(b"\n")
+        whole, _, _ = self._run.read_bytes(path, taken or None).rpartition(b"\n")
         records = [record for line in whole.splitlines() if (record := _record(line, path)) is not None]
         self._taken_bytes[path] = taken + len(whole) + 1 if whole else taken
         for record in records:

@@ -9,11 +9,13 @@ gives depends on that text alone, never on the batch around it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from trainer.data.batches import batches
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -52,7 +54,7 @@ def shingles(texts: Sequence[str], num_words: int) -> tuple[Hashes, npt.NDArray[
     than a shingle, none where it has no words.
     """
     hashes, counts = [], [np.zeros(1, dtype=np.uint64)]
-    for batch in _batches(texts):
+    for batch in batches(map(_folded, texts), BATCH_BYTES):
         batch_hashes, batch_counts = _hash_batch(batch, num_words)
         hashes.append(batch_hashes)
         counts.append(batch_counts)
@@ -68,20 +70,6 @@ def mixed(values: Hashes) -> Hashes:
     values *= _MIX_2
     values ^= values >> np.uint64(31)
     return values
-
-
-def _batches(texts: Sequence[str]) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    size = 0
-    for text in texts:
-        folded = _folded(text)
-        batch.append(folded)
-        size += len(folded)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _folded(text: str) -> bytes:

@@ -20,7 +20,7 @@ from trainer.data.inspect.words import Words, words_of_prepared, words_of_raw
 from trainer.data.output import MARK_FILE
 from trainer.data.progress import Advance, progress
 from trainer.data.remote import locate
-from trainer.data.shards import DATASET_FILE, DatasetInfo, ShardInfo, file_sha256, load_dataset_json
+from trainer.data.shards import DATASET_FILE, DatasetInfo, ShardInfo, load_dataset_json
 from trainer.errors import UserError
 from trainer.storage_errors import clean_url
 
@@ -29,7 +29,6 @@ TRAIN = "train"
 SAMPLED_TOKENS = 50_000_000
 # Work on less needs no progress bar.
 LONG_BYTES = 200_000_000
-HASH_BLOCK_BYTES = 1 << 24
 
 
 def inspect_data(
@@ -194,14 +193,8 @@ def _verify(path: str, info: DatasetInfo | None, names: Iterable[str]) -> int:
 
 def _verify_shard(path: str, shard: ShardInfo) -> None:
     location = locate(path).join(shard.file)
-    if location.local is not None:
-        found = file_sha256(location.local)
-    else:
-        with location.open() as file:
-            digest = hashlib.sha256()
-            while block := file.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-            found = digest.hexdigest()
+    with location.open() as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != shard.sha256:
         raise UserError(
             f"shard {clean_url(location.url)} has sha256 {found}",

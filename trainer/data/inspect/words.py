@@ -14,9 +14,10 @@ from tokenizers import Tokenizer as Engine
 from trainer.data.inspect.report import Tokenizer
 from trainer.data.meta_pkl import META_FILE, read_meta
 from trainer.data.remote import locate
-from trainer.data.shards import DATASET_FILE, TOKENIZER_FILE
+from trainer.data.shards import DATASET_FILE
 from trainer.data.split import TokenizerInfo
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
+from trainer.data.tokenizers.config import file_of
 from trainer.errors import UserError
 from trainer.storage_errors import clean_url
 
@@ -43,7 +44,7 @@ def words_of_prepared(record: TokenizerInfo, named: str | None) -> Words:
     known = Tokenizer(
         name=record.name, fingerprint=record.fingerprint, vocab_size=record.vocab_size, eos_id=record.eos_id
     )
-    path = _file(named) if named is not None else record.path
+    path = file_of(named).url if named is not None else record.path
     if path is None:
         return Words(known)
     engine = load_tokenizer(path)
@@ -60,7 +61,7 @@ def words_of_prepared(record: TokenizerInfo, named: str | None) -> Words:
 def words_of_raw(first_file: str, named: str | None) -> Words:
     """What is known of raw files: the tokenizer that is `named`, else nanoGPT's meta.pkl beside `first_file`."""
     if named is not None:
-        engine = load_tokenizer(_file(named))
+        engine = load_tokenizer(file_of(named).url)
         known = Tokenizer(
             name=clean_url(named),
             fingerprint=tokenizer_fingerprint(engine),
@@ -76,13 +77,6 @@ def words_of_raw(first_file: str, named: str | None) -> Words:
         return Words(known)
     characters = meta.characters
     return Words(known, lambda ids: "".join(characters.get(number, "\ufffd") for number in ids), characters.get)
-
-
-def _file(named: str) -> str:
-    """The tokenizer.json that a user means: the file, or the one in the folder."""
-    location = locate(named)
-    info = location.info()
-    return location.join(TOKENIZER_FILE).url if info is not None and info["type"] == "directory" else named
 
 
 def _words(engine: Engine, known: Tokenizer) -> Words:

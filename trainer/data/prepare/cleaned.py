@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from trainer.data.batches import batches
 from trainer.data.clean.base import Drop
 from trainer.data.clean.exact import DigestWriter, digests
 from trainer.data.clean.near import BandWriter, band_keys, signatures
@@ -86,7 +87,7 @@ def clean_part(task: CleanTask) -> Counts:
         settings = task.duplicates.near
         near = stack.enter_context(BandWriter(task.folder / NEAR, task.number)) if settings is not None else None
         writer = stack.enter_context(pa.ipc.new_file(str(temporary), _SCHEMA, options=_COMPRESSED))
-        for texts in _batches(_kept_texts(task, counts)):
+        for texts in batches(_kept_texts(task, counts), BATCH_BYTES):
             places = np.arange(counts.kept, counts.kept + len(texts), dtype=np.uint64)
             numbers = first_number(task.number) + places
             if exact is not None:
@@ -157,19 +158,6 @@ def _kept_texts(task: CleanTask, counts: Counts) -> Iterator[str]:
             counts.problems["utf-8"] += 1
             continue
         yield verdict
-
-
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _batch(texts: Sequence[str], seed: int) -> Any:

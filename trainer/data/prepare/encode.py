@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from trainer.data.output import SPLITS, Mark, write_mark
+from trainer.data.output import Mark, shard_writers
 from trainer.data.prepare.cleaned import read_texts
 from trainer.data.prepare.engine import Engine
 from trainer.data.prepare.text import Text
 from trainer.data.progress import Advance
-from trainer.data.shards import ShardInfo, ShardWriter, SplitInfo, token_dtype
+from trainer.data.shards import ShardInfo, SplitInfo, token_dtype
 from trainer.data.tokenizer import end_of_text_id, vocabulary_size
 from trainer.data.tokenizers.encoder import Encoder
 
@@ -62,26 +62,7 @@ def encode(
     """
     dtype, end = token_dtype(vocabulary_size(encoder.tokenizer)), end_of_text_id(encoder.tokenizer)
     (folder / FOLDER).mkdir(exist_ok=True)
-    finished = dict(mark.shards)
-
-    def note(split: str, shards: tuple[ShardInfo, ...]) -> None:
-        finished[split] = shards
-        write_mark(folder, mark.model_copy(update={"shards": dict(finished)}))
-
-    with ExitStack() as stack:
-        writers = {
-            split: stack.enter_context(
-                ShardWriter(
-                    folder,
-                    split,
-                    dtype=dtype,
-                    shard_tokens=shard_tokens,
-                    after=mark.shards[split],
-                    on_finish=functools.partial(note, split),
-                )
-            )
-            for split in SPLITS
-        }
+    with shard_writers(folder, mark, dtype=dtype, shard_tokens=shard_tokens) as writers:
         for path in engine.map(encode_part, _tasks(text, folder, mark.shards, limit, pickle.dumps(encoder), end)):
             part_bytes = 0
             for split, tokens, lengths, text_bytes in _read_encoded(path):

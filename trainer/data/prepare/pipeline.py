@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -71,26 +71,36 @@ class Pipeline(Settings):
         label = tokenizer_label(self.tokenizer)
         return f"{self.name}-{label}" if isinstance(self.tokenizer, BpeTokenizer) else label
 
-    def cleaning_sha256(self) -> str:
-        """Hex sha256 of everything that decides the cleaned text: sources and their state, steps, duplicates, seed."""
+    def source_states(self) -> list[str]:
+        """Settings and state of each source, for hashes of what is made of them."""
+        return [f"{settings_sha256(source)} {source.fingerprint()}" for source in self.sources]
+
+    def inputs(self) -> Inputs:
+        """What the output is made of."""
         near = self.duplicates.near
-        return joined_sha256(
+        cleaning = joined_sha256(
             [
                 str(CLEANING_METHOD),
                 str(self.seed),
-                *(f"{settings_sha256(source)} {source.fingerprint()}" for source in self.sources),
+                *self.source_states(),
                 steps_sha256(self.clean),
                 f"{settings_sha256(self.duplicates)} {near.method() if near is not None else ''}",
             ]
         )
-
-    def inputs_sha256(self) -> str:
-        """Hex sha256 of everything that decides the output."""
-        parts = [str(METHOD), self.cleaning_sha256()]
+        parts = [str(METHOD), cleaning]
         parts.append(settings_sha256(self.model_copy(update={"output": "-", "cleaned": None})))
         if not isinstance(self.tokenizer, BpeTokenizer):
             parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
-        return joined_sha256(parts)
+        return Inputs(joined_sha256(parts), cleaning)
+
+
+class Inputs(NamedTuple):
+    """What an output is made of, as hex sha256. Asked for once: sources list their files for it."""
+
+    output: str
+    """Of everything that decides the output."""
+    cleaning: str = ""
+    """Of what decides the cleaned text: sources and their state, steps, duplicates, seed."""
 
 
 class TokenPipeline(Settings):
@@ -112,12 +122,12 @@ class TokenPipeline(Settings):
         """What dataset.json calls the tokenizer."""
         return tokenizer_label(self.tokenizer)
 
-    def inputs_sha256(self) -> str:
-        """Hex sha256 of everything that decides the output."""
+    def inputs(self) -> Inputs:
+        """What the output is made of."""
         parts = [str(METHOD), *(source.fingerprint() for source in self.sources)]
         parts.append(settings_sha256(self.model_copy(update={"output": "-"})))
         parts.append(tokenizer_fingerprint(load_tokenizer_spec(self.tokenizer)))
-        return joined_sha256(parts)
+        return Inputs(joined_sha256(parts))
 
 
 def load_pipeline(name: str) -> Pipeline | TokenPipeline:

@@ -68,34 +68,36 @@ def prepare(
     Raises UserError where the folder holds something else (files that preparation did not write, or, without `replace`,
     a complete data set from other inputs), where its disk is full, and where no text is left.
     """
-    inputs = pipeline.inputs_sha256()
+    inputs = pipeline.inputs()
     check_ours(folder)
     # Asked before the lock too: a complete output may lie where nothing can be written.
-    done = complete_set(folder, inputs)
+    done = complete_set(folder, inputs.output)
     if done is not None:
         return Prepared(folder, done, skipped=True)
     on_full_disk = "free space there, or give another --output; run again, what is finished is kept"
     engine = engine or Processes()
     try:
         with sole_writer(folder), full_disk_named(folder, needs="the data set", fix=on_full_disk):
-            done = complete_set(folder, inputs)
+            done = complete_set(folder, inputs.output)
             if done is not None:
                 return Prepared(folder, done, skipped=True)
-            mark = claim(folder, inputs, replace=replace)
+            mark = claim(folder, inputs.output, replace=replace)
             if isinstance(pipeline, TokenPipeline):
                 info = _describe(pipeline, folder, copy_tokens(pipeline, folder, mark), filters=())
             else:
-                info = _make_set(pipeline, folder, mark, engine, replace)
+                info = _make_set(pipeline, folder, mark, engine, inputs.cleaning, replace=replace)
             return Prepared(folder, info, skipped=False)
     finally:
         engine.close()
 
 
-def _make_set(pipeline: Pipeline, folder: Path, mark: Mark, engine: Engine, replace: bool) -> DatasetInfo:
+def _make_set(
+    pipeline: Pipeline, folder: Path, mark: Mark, engine: Engine, cleaning_sha256: str, *, replace: bool
+) -> DatasetInfo:
     shared = pipeline.cleaned is not None
     cleaned = Path(pipeline.cleaned) if pipeline.cleaned is not None else folder / CLEANED
     with sole_writer(cleaned):
-        claim_cleaned(cleaned, pipeline.cleaning_sha256(), replace=replace or not shared)
+        claim_cleaned(cleaned, cleaning_sha256, replace=replace or not shared)
         counts, text = _clean(pipeline, cleaned, engine)
     filters = _filters(pipeline, counts, text)
     if text.documents == 0:

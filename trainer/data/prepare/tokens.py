@@ -6,16 +6,14 @@ behind the rows that finished shards hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trainer.data.output import SPLITS, Mark, write_mark
+from trainer.data.output import Mark, shard_writers, write_mark
 from trainer.data.prepare.pipeline import TokenPipeline
 from trainer.data.progress import progress
-from trainer.data.shards import TOKENIZER_FILE, ShardInfo, ShardWriter, SplitInfo, Tokens, token_dtype
-from trainer.data.sources.token_files import check_vocabulary, token_rows
+from trainer.data.shards import TOKENIZER_FILE, SplitInfo, Tokens, token_dtype
+from trainer.data.sources.token_files import Splits, TokenFiles, check_vocabulary, token_rows
 from trainer.data.tokenizer import end_of_text_id, tokenizer_fingerprint, vocabulary_size
 from trainer.data.tokenizers.config import load_tokenizer_spec
 from trainer.durable import write_atomically
@@ -32,32 +30,17 @@ def copy_tokens(pipeline: TokenPipeline, folder: Path, mark: Mark) -> dict[str, 
     mark = mark.model_copy(update={"tokenizer_fingerprint": tokenizer_fingerprint(tokenizer)})
     write_mark(folder, mark)
     end, size = end_of_text_id(tokenizer), vocabulary_size(tokenizer)
-    for source in pipeline.sources:
-        check_vocabulary(source, size)
-    finished = dict(mark.shards)
-
-    def note(split: str, shards: tuple[ShardInfo, ...]) -> None:
-        finished[split] = shards
-        write_mark(folder, mark.model_copy(update={"shards": dict(finished)}))
-
+    # Listed once: the answer of a bucket takes its time.
+    sources = [(source, source.splits()) for source in pipeline.sources]
+    for _, files in sources:
+        check_vocabulary(files, size)
+    total = sum(file.num_bytes for _, files in sources for members in files.values() for file in members)
     splits = {}
-    with (
-        progress("copying tokens", sum(source.num_bytes() for source in pipeline.sources)) as advance,
-        ExitStack() as stack,
-    ):
-        for split in SPLITS:
-            writer = stack.enter_context(
-                ShardWriter(
-                    folder,
-                    split,
-                    dtype=token_dtype(size),
-                    shard_tokens=pipeline.shard_tokens,
-                    after=mark.shards[split],
-                    on_finish=partial(note, split),
-                )
-            )
+    writing = shard_writers(folder, mark, dtype=token_dtype(size), shard_tokens=pipeline.shard_tokens)
+    with progress("copying tokens", total) as advance, writing as writers:
+        for split, writer in writers.items():
             behind = sum(shard.documents for shard in mark.shards[split])
-            for number, row in enumerate(_rows(pipeline, split, end, size)):
+            for number, row in enumerate(_rows(sources, split, end, size)):
                 advance(row.nbytes)
                 if number >= behind:
                     # What the text behind the tokens measured nobody knows.
@@ -72,6 +55,6 @@ def copy_tokens(pipeline: TokenPipeline, folder: Path, mark: Mark) -> dict[str, 
     return splits
 
 
-def _rows(pipeline: TokenPipeline, split: str, end: int, size: int) -> Iterator[Tokens]:
-    for source in pipeline.sources:
-        yield from token_rows(source, split, eos_id=end, vocab_size=size)
+def _rows(sources: Sequence[tuple[TokenFiles, Splits]], split: str, end: int, size: int) -> Iterator[Tokens]:
+    for source, files in sources:
+        yield from token_rows(files.get(split, ()), source.cache, eos_id=end, vocab_size=size)

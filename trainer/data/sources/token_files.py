@@ -6,24 +6,25 @@ that names such files in `data.train` reads them where they are (`trainer.data.d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from trainer.data.cache import ShardCache
 from trainer.data.config import CacheConfig
-from trainer.data.dataset import VALIDATION_NAME
-from trainer.data.formats import SUFFIXES, inspect_file, open_raw_shard
+from trainer.data.dataset import VALIDATION_NAME, LazyCache, raw_opener
+from trainer.data.formats import SUFFIXES, inspect_file
 from trainer.data.meta_pkl import META_FILE, read_meta
-from trainer.data.remote import Location, locate
-from trainer.data.shards import MappedShard, Tokens
+from trainer.data.remote import locate
+from trainer.data.shards import Tokens
 from trainer.data.sources.base import digest
 from trainer.data.sources.files import File, list_files
 from trainer.errors import UserError
 from trainer.settings import Settings
 from trainer.storage_errors import clean_url
+
+Splits = dict[str, list[File]]
 
 # Tokens that are held at once; also the longest row where no end-of-text token comes.
 ROW_TOKENS = 1 << 20
@@ -38,7 +39,7 @@ class TokenFiles(Settings):
     cache: CacheConfig = CacheConfig()
     """Where remote files and compressed archives are put while they are read."""
 
-    def splits(self) -> dict[str, list[File]]:
+    def splits(self) -> Splits:
         """The token files of each split, by name. Raises UserError where there are none, or of several formats."""
         files = [file for file in list_files(self.path) if file.url.endswith(SUFFIXES)]
         kinds = sorted({file.url.rsplit(".", 1)[-1] for file in files})
@@ -48,14 +49,10 @@ class TokenFiles(Settings):
                 expected=f"files of one of the kinds {', '.join(SUFFIXES)}",
                 fix="correct `path` of this tokens source; it may be a pattern such as data/*.npy",
             )
-        splits: dict[str, list[File]] = {"train": [], "validation": []}
+        splits: Splits = {"train": [], "validation": []}
         for file in files:
             splits["validation" if VALIDATION_NAME.search(_name(file)) else "train"].append(file)
         return {name: members for name, members in splits.items() if members}
-
-    def num_bytes(self) -> int:
-        """Stored bytes of all files."""
-        return sum(file.num_bytes for files in self.splits().values() for file in files)
 
     def fingerprint(self) -> str:
         """Tells whether the files changed, by their names, sizes and versions."""
@@ -66,9 +63,9 @@ class TokenFiles(Settings):
         return self.model_dump(mode="json", exclude_defaults=True, exclude={"cache"}) | {"path": clean_url(self.path)}
 
 
-def check_vocabulary(source: TokenFiles, vocab_size: int) -> None:
+def check_vocabulary(splits: Splits, vocab_size: int) -> None:
     """Raise UserError where a meta.pkl beside the files speaks of more ids than the tokenizer has."""
-    first = next(iter(source.splits().values()))[0]
+    first = next(iter(splits.values()))[0]
     location = locate(first.url).sibling(META_FILE)
     found = read_meta(location)
     if found is not None and found.vocab_size > vocab_size:
@@ -79,14 +76,15 @@ def check_vocabulary(source: TokenFiles, vocab_size: int) -> None:
         )
 
 
-def token_rows(source: TokenFiles, split: str, *, eos_id: int, vocab_size: int) -> Iterator[Tokens]:
-    """The tokens of a split in rows that end with `eos_id`; laid end to end they are the files' tokens.
+def token_rows(files: Sequence[File], cache: CacheConfig, *, eos_id: int, vocab_size: int) -> Iterator[Tokens]:
+    """The tokens of files in rows that end with `eos_id`; laid end to end they are the files' tokens.
 
     Where none comes for long a row ends after ROW_TOKENS. Raises UserError for an id that the vocabulary does not have.
     """
-    for file in source.splits().get(split, []):
+    opened = LazyCache(cache)
+    for file in files:
         pending: list[Tokens] = []
-        for start, piece in _pieces(source, file):
+        for start, piece in _pieces(file, opened):
             if piece.max() >= vocab_size or piece.min() < 0:
                 raise _foreign_id(file, start, piece, vocab_size)
             *rows, rest = np.split(piece, np.flatnonzero(piece == eos_id) + 1)
@@ -102,31 +100,16 @@ def token_rows(source: TokenFiles, split: str, *, eos_id: int, vocab_size: int) 
             yield np.concatenate(pending)
 
 
-def _pieces(source: TokenFiles, file: File) -> Iterator[tuple[int, Tokens]]:
+def _pieces(file: File, cache: LazyCache) -> Iterator[tuple[int, Tokens]]:
     """The tokens of a file with the number of the first; none of them is empty."""
     location = locate(file.url)
     raw = inspect_file(location)
     dtype = np.result_type(*(member.dtype for member in raw.members)) if raw.members else np.dtype(np.uint16)
-    shard = _mapped(source, location)
+    shard = raw_opener(location, raw, cache)()
     for start in range(0, shard.num_tokens, ROW_TOKENS):
         piece = np.empty(min(ROW_TOKENS, shard.num_tokens - start), dtype=dtype)
         shard.copy_to(start, piece)
         yield start, piece
-
-
-def _mapped(source: TokenFiles, location: Location) -> MappedShard:
-    def cache() -> ShardCache:
-        return ShardCache(source.cache.folder(), source.cache.max_bytes)
-
-    raw = inspect_file(location)
-    while True:
-        path = location.local or cache().fetch(location, size=raw.size)
-        try:
-            return open_raw_shard(path, raw, cache)
-        except FileNotFoundError:
-            # Another process made room in the cache; a file of the user's own that is gone stays so.
-            if location.local is not None:
-                raise
 
 
 def _foreign_id(file: File, start: int, piece: Tokens, vocab_size: int) -> UserError:

@@ -154,7 +154,7 @@ def load_with_names(settings: ExistingTokenizer) -> Loaded:
             record = {**settings.model_dump(mode="json"), "commit": file.commit}
             return Loaded(tokenizer, _named(tokenizer, beside), record)
         case FileTokenizer():
-            location = _file_of(settings.path)
+            location = file_of(settings.path)
             tokenizer = load_tokenizer(location.url)
             return Loaded(tokenizer, _named(tokenizer, _beside(location)), settings.model_dump(mode="json"))
 
@@ -181,7 +181,8 @@ def _numbered(given: Sequence[str]) -> dict[str, int] | None:
     return tokens or None
 
 
-def _file_of(path: str) -> Location:
+def file_of(path: str) -> Location:
+    """The tokenizer.json that a user means: the file, or the one in the folder."""
     location = locate(path)
     info = location.info()
     return location.join(TOKENIZER_FILE) if info is not None and info["type"] == "directory" else location

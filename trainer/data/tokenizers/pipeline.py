@@ -68,7 +68,7 @@ def train(
     """
     settings = _settings(pipeline, style, vocab_size)
     parts = [str(METHOD), settings_sha256(settings), str(pipeline.seed), steps_sha256(pipeline.clean)]
-    parts += [f"{settings_sha256(source)} {source.fingerprint()}" for source in pipeline.sources]
+    parts += pipeline.source_states()
     engine = engine or Processes()
 
     def make() -> Loaded:

@@ -21,7 +21,10 @@ def write_bin(path: Path, tokens: list[int]) -> None:
 
 
 def rows_of(source: TokenFiles, split: str = "train", *, eos_id: int = 0, vocab_size: int = 1 << 20) -> list[list[int]]:
-    return [row.tolist() for row in token_rows(source, split, eos_id=eos_id, vocab_size=vocab_size)]
+    return [
+        row.tolist()
+        for row in token_rows(source.splits().get(split, []), source.cache, eos_id=eos_id, vocab_size=vocab_size)
+    ]
 
 
 @pytest.fixture
@@ -77,11 +80,11 @@ def test_an_id_that_the_vocabulary_lacks_is_named(nanogpt: Path) -> None:
 
 def test_a_meta_file_with_more_ids_than_the_tokenizer_is_refused(nanogpt: Path) -> None:
     source = TokenFiles(type="tokens", path=str(nanogpt))
-    check_vocabulary(source, 5)
+    check_vocabulary(source.splits(), 5)
     (nanogpt / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": 6}))
-    check_vocabulary(source, 6)
+    check_vocabulary(source.splits(), 6)
     with pytest.raises(UserError, match=r"meta\.pkl says that the files have 6 ids"):
-        check_vocabulary(source, 5)
+        check_vocabulary(source.splits(), 5)
 
 
 @pytest.mark.parametrize("names", [[], ["a.txt"], ["a.bin", "b.npy"]])
