@@ -16,6 +16,7 @@ from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
 from trainer.parallel.world import join_world, leave_world
 from trainer.train.loop import Run, close_run
+from trainer.train.monitoring import process_clock
 from trainer.train.schedule import lr_factor
 from trainer.train.setup import set_up
 from trainer.train.step import Flags, train_step
@@ -33,7 +34,7 @@ class Product:
         self.world = join_world(timeout_seconds=config.elastic.hang_seconds)
         # Standard output belongs to the benchmark's report.
         with contextlib.redirect_stdout(sys.stderr):
-            run = set_up(config, self.world, StopSignals(), Pulse())
+            run = set_up(config, self.world, StopSignals(), Pulse(), process_clock())
         assert run is not None, "resume: none never finds the run complete"
         self.live: Run = run
 

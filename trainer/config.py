@@ -14,6 +14,7 @@ from trainer.checkpoint.config import CheckpointConfig
 from trainer.data.config import DataConfig
 from trainer.elastic.config import ElasticConfig
 from trainer.evaluate.config import EvaluateConfig
+from trainer.metrics.config import CostConfig
 from trainer.model.config import ModelConfig
 from trainer.parallel.config import ParallelConfig, Precision
 from trainer.settings import Settings
@@ -88,6 +89,8 @@ class RunConfig(Settings):
     """Log lines."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Validation during training."""
+    cost: CostConfig = CostConfig()
+    """What the run is charged with."""
 
     @model_validator(mode="after")
     def _check_rules_across_parts(self) -> Self:

@@ -268,7 +268,7 @@ class Coordinator:
             why = cause(before)
             reason = why.reason or Reason.SCALED
             previous = {"reason": reason, "counted": why.end is End.FAILED, "message": why.message}
-        self.status.round_formed(self._name, previous["reason"] if previous else None)
+        self.status.round_formed(previous["reason"] if previous else None)
         hosts = ", ".join(members[seat].host for seat in current.seats)
         self._log(f"round {current.number}: {len(current.seats)} nodes, {world_size} workers ({hosts})")
         first_rank = 0

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, TypeGuard
 
+import psutil
 from pydantic import BaseModel
 
 from trainer.elastic import messages
@@ -44,6 +45,8 @@ from trainer.elastic.workers import Outcome, RoundStore, Workers
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, UserError
 
 PREVIOUS_END_VARIABLE = "GPTRUN_PREVIOUS_END"
+# When this launcher started, seconds since the epoch: since then its machine is held.
+LAUNCHED_VARIABLE = "GPTRUN_LAUNCHED_AT"
 _LOOK_SECONDS = 0.05
 BEAT_SECONDS = 0.3
 # Pods start in any order, and a new coordinator's name takes a while to resolve.
@@ -209,6 +212,7 @@ class Launcher:
             # Every rank is a client of a launcher's store; without this rank 0 would open a second one.
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             PREVIOUS_END_VARIABLE: json.dumps(start.previous_end),
+            LAUNCHED_VARIABLE: str(psutil.Process().create_time()),
         }
         return [
             {**common, "RANK": str(start.first_rank + local), "LOCAL_RANK": str(local)}

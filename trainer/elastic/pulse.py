@@ -22,13 +22,17 @@ class Pulse:
 
     def tell(self, **fields: Any) -> None:
         """Send what changed. A launcher that is frozen or gone costs nothing: what does not fit is left out."""
-        if self._descriptor is None:
+        if self._descriptor is None or not fields:
             return
         line = json.dumps(fields).encode() + b"\n"
         # Up to this size the kernel takes a line whole or not at all.
         if len(line) <= select.PIPE_BUF:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._descriptor, line)
+        elif len(fields) > 1:
+            items = list(fields.items())
+            self.tell(**dict(items[: len(items) // 2]))
+            self.tell(**dict(items[len(items) // 2 :]))
 
 
 class PulseReader:

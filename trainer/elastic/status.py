@@ -12,13 +12,16 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import Decision, Finish, Form, Seen, Stop
 from trainer.errors import EXIT_FINISHED, UserError
+from trainer.metrics.exporter import RunExporter
+from trainer.metrics.goodput import Bucket
 
 FORMAT = 1
-# What rank 0 may set; everything else in its reports is left out.
+# What rank 0 may set of /status; what else it reports is for /metrics, or left out.
 _REPORTED = (
     "attempt",
     "step",
@@ -35,6 +38,9 @@ _REPORTED = (
     "cost",
 )
 _WORKER_PHASES = ("starting", "restoring", "training", "evaluating", "saving")
+_PHASES = ("waiting", *_WORKER_PHASES, "draining", "finished", "failed")
+# Measured of a world of workers, and nothing any more once the next one starts.
+_OF_ONE_WORLD = ("tokens_per_second", "mfu_ratio", "eta_time")
 
 
 class RunStatus:
@@ -47,18 +53,7 @@ class RunStatus:
         self._fields: dict[str, Any] = {"run": None, "round": 0, "phase": "waiting", "world_size": 0, "members": []}
         self._restarts: dict[str, int] = {}
         self._last_error: dict[str, Any] | None = None
-        self._registry = CollectorRegistry()
-        self._rounds = Counter(
-            "gptrun_coordinator_rounds", "Rounds formed, by what ended the one before", ["run", "reason"],
-            registry=self._registry,
-        )  # fmt: skip
-        self._members = Gauge(
-            "gptrun_coordinator_members", "Launchers that are here", ["run"], registry=self._registry
-        )  # fmt: skip
-        self._failed_saves = Counter(
-            "trainer_checkpoint_failures", "Saves that failed; training went on", ["run"], registry=self._registry
-        )
-        self._failed_saves_told = 0
+        self._exporter = RunExporter(phases=_PHASES, reasons=list(Reason))
 
     def report(self, fields: dict[str, Any]) -> None:
         """What rank 0 says of its training."""
@@ -66,24 +61,21 @@ class RunStatus:
             self._reported.update({key: fields[key] for key in _REPORTED if key in fields})
             if fields.get("phase") in _WORKER_PHASES:
                 self._worker_phase = fields["phase"]
-            if isinstance(failed := fields.get("failed_saves"), int):
-                # Rank 0 tells how many its attempt has had, so that one lost message does not matter.
-                self._failed_saves.labels(run=self._fields["run"]).inc(max(failed - self._failed_saves_told, 0))
-                self._failed_saves_told = failed
+            self._exporter.report(fields)
 
     def error(self, exit_code: int, reason: str | None, message: str) -> None:
         """The newest failure; stays until there is another."""
         with self._lock:
             self._last_error = {"exit_code": exit_code, "reason": reason, "message": message}
 
-    def round_formed(self, run: str, reason: str | None) -> None:
+    def round_formed(self, reason: str | None) -> None:
         """Count a round; reason: what ended the one before, None for the first."""
         with self._lock:
             if reason is not None:
                 self._restarts[reason] = self._restarts.get(reason, 0) + 1
-            self._rounds.labels(run=run, reason=reason or "").inc()
+            self._exporter.round_formed(reason)
             self._worker_phase = "starting"
-            self._failed_saves_told = 0
+            self._reported |= dict.fromkeys(_OF_ONE_WORLD)
 
     def look_at(self, run: str, seen: Seen, decision: Decision, now: float) -> None:
         """Take over what the coordinator sees."""
@@ -112,8 +104,14 @@ class RunStatus:
                 "nodes": {"min": seen.rules.min_nodes, "max": seen.rules.max_nodes},
                 "members": members,
             }
-            self._members.labels(run=run).set(len(members))
-            self._failed_saves.labels(run=run)  # from 0, or the first failure would be no increase
+            self._exporter.look_at(
+                run,
+                phase=self._fields["phase"],
+                world_size=self._fields["world_size"],
+                members=len(members),
+                idle=not running and not isinstance(decision, Finish),
+                now=now,
+            )
 
     def document(self) -> dict[str, Any]:
         """The JSON of /status."""
@@ -122,13 +120,23 @@ class RunStatus:
                 "format": FORMAT,
                 **self._fields,
                 **self._reported,
+                "goodput_seconds": self._goodput_seconds(),
                 "restarts": dict(self._restarts),
                 "last_error": self._last_error,
             }
 
     def metrics(self) -> bytes:
         """The text of /metrics."""
-        return bytes(generate_latest(self._registry))
+        with self._lock:
+            return self._exporter.text()
+
+    def _goodput_seconds(self) -> dict[str, float] | None:
+        """As rank 0 told, with the time since then in which nobody trained."""
+        seconds: dict[str, float] | None = self._reported["goodput_seconds"]
+        if seconds is None:
+            return None
+        recovery = seconds.get(Bucket.INFRA_RECOVERY, 0.0) + self._exporter.idle_seconds
+        return {**seconds, Bucket.INFRA_RECOVERY.value: round(recovery, 3)}
 
     def _phase(self, decision: Decision, running: bool) -> str:
         if isinstance(decision, Finish):

@@ -1,4 +1,4 @@
-"""training.jsonl: the lines of an attempt, kept in the run's store under `logs/<attempt>/`.
+"""training.jsonl and its neighbours: the lines of an attempt, kept in the run's store under `logs/<attempt>/`.
 
 Written by rank 0 of the train loop. A local store gets each line at once. Object stores cannot append, so lines are
 gathered and uploaded as numbered write-once files, every minute and at each commit, by a thread: a slow or failing
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,23 +21,23 @@ _log = logging.getLogger(__name__)
 
 
 class History:
-    """The JSON lines file of one attempt."""
+    """The files of JSON lines of one attempt: training, performance, gpu, events."""
 
-    def __init__(self, run: Store, attempt_name: str, *, name: str = "training") -> None:
+    def __init__(self, run: Store, attempt_name: str) -> None:
         self._run = run
-        self._base = f"logs/{attempt_name}/{name}"
-        self._lines: list[str] = []
-        self._segment = 0
+        self._folder = f"logs/{attempt_name}"
+        self._lines: dict[str, list[str]] = {}
+        self._segments: Counter[str] = Counter()
         self._last_flush_seconds: float | None = None
         self._unsent: dict[str, bytes] = {}
         """Path -> lines that are not in the store yet; the uploading thread's own."""
         self._uploads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="history")
 
-    def write(self, record: dict[str, Any], now_seconds: float) -> None:
-        """Add one line; `now_seconds` is a monotonic clock's reading."""
+    def write(self, record: dict[str, Any], now_seconds: float, *, name: str = "training") -> None:
+        """Add one line to the file called `name`; `now_seconds` is a monotonic clock's reading."""
         line = json.dumps(record) + "\n"
         if self._run.is_local:
-            path = self._run.local_path(f"{self._base}-000.jsonl")
+            path = self._run.local_path(f"{self._folder}/{name}-000.jsonl")
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 with path.open("a", encoding="utf-8") as file:
@@ -44,7 +45,7 @@ class History:
             except OSError as error:
                 _log.warning("%s: line not written (%s)", path, error)
             return
-        self._lines.append(line)
+        self._lines.setdefault(name, []).append(line)
         self._last_flush_seconds = self._last_flush_seconds or now_seconds
         if now_seconds - self._last_flush_seconds >= _FLUSH_SECONDS:
             self.flush(now_seconds)
@@ -61,12 +62,12 @@ class History:
         self._uploads.shutdown(wait=True)
 
     def _take(self) -> dict[str, bytes]:
-        """The gathered lines under the name of their file."""
-        if not self._lines:
-            return {}
-        taken = {f"{self._base}-{self._segment:03d}.jsonl": "".join(self._lines).encode()}
-        self._lines = []
-        self._segment += 1
+        """The gathered lines under the names of their files."""
+        taken = {}
+        for name, lines in self._lines.items():
+            taken[f"{self._folder}/{name}-{self._segments[name]:03d}.jsonl"] = "".join(lines).encode()
+            self._segments[name] += 1
+        self._lines = {}
         return taken
 
     def _upload(self, taken: dict[str, bytes]) -> None:

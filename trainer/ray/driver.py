@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 from ray._private.state import state as cluster_state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
@@ -125,6 +126,7 @@ class Driver:
                 use_gpu=job.use_gpu,
                 grace_seconds=job.config.elastic.grace_seconds,
                 previous_end=self._rounds.previous_end,
+                launched_at=psutil.Process().create_time(),
             ),
             scaling_config=ScalingConfig(
                 num_workers=(job.min_workers, job.max_workers) if elastic else job.max_workers,
@@ -171,7 +173,7 @@ class Driver:
         for news in unread:
             if isinstance(news, Group):
                 reason = self._rounds.begin(news, now)
-                self._status.round_formed(self._job.config.name, reason)
+                self._status.round_formed(reason)
                 hosts = ", ".join(sorted({place.host for place in news.places}))
                 self._phase, self._decision = "starting", Wait("")
                 _say(

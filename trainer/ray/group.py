@@ -39,6 +39,8 @@ class GroupConfig(BackendConfig):
     """How long workers may take to save before a resize."""
     previous_end: dict[str, Any] | None
     """{reason, counted, message} of the attempt before, for the next claim; None if nothing went before."""
+    launched_at: float
+    """When the driver started, seconds since the epoch."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -59,7 +61,8 @@ class GroupBackend(Backend):
         # On a port that the kernel chose, in the process that all others will look for there: no race for a port.
         host, port = worker_group.execute_single(0, worker.open_store)
         group = Group(uuid.uuid4().hex, tuple(Place(rank, *where) for rank, where in enumerate(places)))
-        meeting = worker.Meeting(group.id, host, port, backend_config.use_gpu, backend_config.previous_end)
+        config = backend_config
+        meeting = worker.Meeting(group.id, host, port, config.use_gpu, config.previous_end, config.launched_at)
         worker_group.execute(worker.enter, meeting)
         ray.get(backend_config.desk.begin.remote(group))
 

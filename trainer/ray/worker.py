@@ -24,7 +24,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from trainer.config import RunConfig
-from trainer.elastic.launcher import BEAT_SECONDS, PREVIOUS_END_VARIABLE
+from trainer.elastic.launcher import BEAT_SECONDS, LAUNCHED_VARIABLE, PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.elastic.workers import Report
@@ -58,6 +58,8 @@ class Meeting:
     """Of the store of the process group."""
     use_gpu: bool
     previous_end: dict[str, Any] | None
+    launched_at: float
+    """When the driver started, seconds since the epoch."""
 
 
 class State(StrEnum):
@@ -117,6 +119,7 @@ def enter(meeting: Meeting) -> None:
         # The store is open: without this rank 0 would open a second one.
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         PREVIOUS_END_VARIABLE: json.dumps(meeting.previous_end),
+        LAUNCHED_VARIABLE: str(meeting.launched_at),
         _GROUP_VARIABLE: meeting.group,
     }
     if not meeting.use_gpu:

@@ -114,3 +114,5 @@ class LogConfig(Settings):
 
     every_steps: int = Field(default=10, ge=1)
     """Steps between two log lines; also the lines of training.jsonl."""
+    profile_seconds: float = Field(default=60.0, ge=0)
+    """Seconds between two steps that are profiled for the shares of their parts and the slowest rank; 0 for none."""

@@ -23,8 +23,10 @@ from trainer.elastic.signals import StopFlag
 from trainer.errors import Fenced
 from trainer.evaluate.loss import Evaluation, evaluate_splits
 from trainer.metrics.console import RunConsole
+from trainer.metrics.goodput import Bucket
 from trainer.metrics.hardware import memory_bytes
 from trainer.metrics.history import History
+from trainer.metrics.monitor import Monitor
 from trainer.metrics.throughput import ThroughputMeter
 from trainer.train.save_clock import SaveClock
 from trainer.train.schedule import lr_factor
@@ -69,13 +71,12 @@ class Run:
     pulse: Pulse
     console: RunConsole
     history: History | None
+    monitor: Monitor
     meter: ThroughputMeter
     checkpoint_url: str | None
     """The newest committed checkpoint: the one this attempt began from, then its own."""
     save_error: str | None = None
     """Why the newest save failed; None if it was committed."""
-    failed_saves: int = 0
-    """In this attempt."""
     fenced: Fenced | None = None
     """Set once a save met a newer attempt."""
 
@@ -98,13 +99,17 @@ def train(run: Run) -> Outcome:
     run.meter.start(time.monotonic())
     run.save_clock.began(time.monotonic())
     nonfinite_in_a_row = 0
+    profile_next = False
     reason = "early_stopping" if _out_of_patience(run) else "finished"
     while progress.step < run.total_steps and reason == "finished":
         started = time.monotonic()
+        run.monitor.clock.enter(Bucket.DATA_LOADING)
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
-        result = train_step(run.step, batch.tokens, lambda: _own_flags(run))
+        with run.monitor.step_begins(profiled=profile_next) as sample:
+            result = train_step(run.step, batch.tokens, lambda: _own_flags(run), sample)
         _advance(run, batch, result, time.monotonic() - started)
+        profile_next = result.flags.profile
         # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
         run.signals.arm()
         nonfinite_in_a_row = 0 if result.finite else nonfinite_in_a_row + 1
@@ -126,10 +131,14 @@ def train(run: Run) -> Outcome:
             reason = "early_stopping"
         due = (result.flags.save or _save_due(run)) and not suspect
         if due or last or reason != "finished":
+            run.monitor.clock.enter(Bucket.CHECKPOINT_SAVE)
             run.saver.save(_snapshot(run, evaluation))
+            run.monitor.clock.enter(Bucket.OTHER)
             run.save_clock.began(time.monotonic())
     run.pulse.tell(phase="saving")
+    run.monitor.clock.enter(Bucket.CHECKPOINT_SAVE)
     _collect(run, wait=True)
+    _log_end(run, reason)
     if run.fenced is not None:
         raise run.fenced
     if run.save_error is not None:
@@ -159,6 +168,8 @@ def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None
         progress.loss_scale = run.step.scaler.scale
         progress.loss_scale_good_steps = run.step.scaler.good_steps
     run.meter.count_step()
+    tokens = run.config.batch.sequences * run.config.sequence_length
+    run.monitor.step_ended(seconds, tokens=tokens, finite=result.finite)
     run.console.step(progress.step)
     run.pulse.tell(phase="training", step=progress.step, took_step=True)
 
@@ -171,6 +182,7 @@ def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> 
     run.progress.nonfinite_steps += 1
     limit = run.config.guard.nonfinite_steps
     found = f"step {run.progress.step}: loss {result.loss}, gradient norm {result.grad_norm} (batch {batch.sha256})"
+    run.monitor.event(_record_head(run), "nonfinite", message=found)
     scaler = run.step.scaler
     if scaler is not None and scaler.scale > 1.0:
         run.console.say(f"{found}: update skipped, loss scale is now {scaler.scale:g}")
@@ -202,16 +214,30 @@ def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
         "eta_seconds": figures.eta_seconds,
     }
     _emit(run, record)
+    measured = run.monitor.interval(record, figures.eta_seconds)
     run.pulse.tell(
         attempt=attempt_name(run.attempt),
         steps_total=run.total_steps,
         tokens=run.progress.tokens,
         loss=record["loss"],
+        lr=lr,
+        grad_norm=record["grad_norm"],
         tokens_per_second=figures.tokens_per_second,
         mfu_ratio=figures.mfu_ratio,
         last_progress_time=record["time"],
         eta_time=_in_seconds(figures.eta_seconds),
+        checkpoint_interval_seconds=_save_interval_seconds(run, figures.step_seconds),
+        **measured,
     )
+
+
+def _log_end(run: Run, reason: str) -> None:
+    """The attempt's account at its orderly end; what follows is time without training."""
+    head = _record_head(run)
+    run.monitor.event(head, "stopped" if reason == "preempted" else "finished", reason=reason)
+    run.monitor.close(head)
+    if run.rank == 0:
+        run.pulse.tell(**run.monitor.account(head, eta_seconds=None))
 
 
 def _evaluation_due(run: Run) -> bool:
@@ -222,6 +248,7 @@ def _evaluation_due(run: Run) -> bool:
 def _evaluate(run: Run) -> Evaluation | None:
     """None on every rank: given up, since one of them is asked to stop."""
     started = time.monotonic()
+    run.monitor.clock.enter(Bucket.EVALUATION)
 
     def stop_requested() -> bool:
         run.pulse.tell(phase="evaluating")  # asked once a batch
@@ -238,6 +265,7 @@ def _evaluate(run: Run) -> Evaluation | None:
         stop_requested=stop_requested,
     )
     run.meter.pause(time.monotonic() - started)
+    run.monitor.clock.enter(Bucket.OTHER)
     if evaluation is None:
         return None
     progress = run.progress
@@ -269,6 +297,13 @@ def _save_due(run: Run) -> bool:
     return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
 
 
+def _save_interval_seconds(run: Run, step_seconds: float) -> float | None:
+    """Seconds between two saves; None where they follow epochs alone."""
+    settings = run.config.checkpoint
+    intervals = [settings.every_seconds, settings.every_steps * step_seconds if settings.every_steps else None]
+    return min((seconds for seconds in intervals if seconds), default=None)
+
+
 def _own_flags(run: Run) -> Flags:
     """What this rank has to tell the others."""
     return Flags(
@@ -276,10 +311,12 @@ def _own_flags(run: Run) -> Flags:
         # A slow store must not hold up training: the clock waits for the save in flight, so that no step has to.
         save=run.rank == 0 and run.save_clock.due(time.monotonic()) and not run.saver.busy,
         fenced=run.fenced is not None,
+        profile=run.rank == 0 and run.monitor.sample_due(),
     )
 
 
 def _snapshot(run: Run, evaluation: Evaluation | None) -> Snapshot:
+    run.progress.goodput = run.monitor.snapshot(run.progress.step)
     return Snapshot(
         step=run.progress.step,
         tokens=run.progress.tokens,
@@ -298,6 +335,7 @@ def _collect(run: Run, *, wait: bool = False) -> None:
     """Tell of saves that ended, and take note of the newest."""
     for result in run.saver.wait() if wait else run.saver.poll():
         run.save_error = result.error
+        run.monitor.save_ended(result)
         if result.committed is not None:
             run.checkpoint_url = run.store.url_of(f"{CHECKPOINTS}/{result.committed.name}")
             run.pulse.tell(
@@ -306,8 +344,11 @@ def _collect(run: Run, *, wait: bool = False) -> None:
                     "step": result.committed.step,
                     "time": result.committed.committed_at.isoformat(timespec="seconds"),
                     "url": run.checkpoint_url,
-                }
+                },
+                checkpoint_bytes=result.committed.bytes,
+                checkpoint_duration_seconds=result.duration_seconds,
             )
+            run.monitor.event(_record_head(run), "checkpoint", message=result.committed.name)
             run.console.say(
                 f"saved {result.committed.name} ({result.committed.bytes / 2**20:.1f} MiB in "
                 f"{result.duration_seconds:.1f} s, training waited {result.stall_seconds:.2f} s)"
@@ -315,9 +356,10 @@ def _collect(run: Run, *, wait: bool = False) -> None:
         elif result.fenced is not None:
             run.fenced = result.fenced
         else:
-            run.failed_saves += 1
             run.save_clock.failed(time.monotonic())
-            run.pulse.tell(failed_saves=run.failed_saves)
+            run.monitor.event(_record_head(run), "checkpoint_failed", message=result.error or "")
+            if run.rank == 0:
+                run.pulse.tell(**run.monitor.account(_record_head(run), eta_seconds=None))
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
         if run.history is not None:
             run.history.flush(time.monotonic())

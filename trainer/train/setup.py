@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,8 +29,10 @@ from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.errors import UserError
 from trainer.metrics.console import RunConsole, human_number
+from trainer.metrics.goodput import Bucket, GoodputClock
 from trainer.metrics.hardware import device_name, peak_flops_per_second
 from trainer.metrics.history import History
+from trainer.metrics.machine import Machine, Place
 from trainer.metrics.throughput import ThroughputMeter
 from trainer.model.decoder import Decoder
 from trainer.model.size import count_parameters, flops_per_token
@@ -44,6 +45,7 @@ from trainer.settings import settings_sha256
 from trainer.train.datasets import Data, build_loader, open_data
 from trainer.train.initial_weights import load_initial_weights
 from trainer.train.loop import Identity, Run
+from trainer.train.monitoring import build_monitor
 from trainer.train.optimizer import build_optimizers
 from trainer.train.save_clock import SaveClock
 from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
@@ -54,7 +56,7 @@ RUN_FILE = "run.yaml"
 _FAILURE_CHARACTERS = 200
 
 
-def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> Run | None:
+def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clock: GoodputClock) -> Run | None:
     """Everything one attempt needs, restored from the checkpoint that `config.resume` names. Collective.
 
     None, with a word to the user and nothing claimed, if that checkpoint is of the run's last step or beyond.
@@ -69,9 +71,11 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
     run_store = open_run(config.checkpoint.store, config.name)
 
     pulse.tell(phase="restoring")
+    clock.enter(Bucket.CHECKPOINT_RESTORE)
     loaded = _restore(config, world, run_store, context, identity)
     if loaded is None and config.initial_weights is not None:
         load_initial_weights(context.model, config.model, config.initial_weights)
+    clock.enter(Bucket.TRAINING_PREP)
     progress = Progress.from_json(loaded.progress) if loaded else Progress()
     if loaded:
         _restore_scaler(context, progress)
@@ -84,8 +88,11 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
             f"{steps} steps; raise steps, epochs or tokens to go on"
         )
         return None
-    attempt = _claim(config, world, run_store, loaded, identity)
+    machine = Machine(world.device, tells_of_node=world.local_rank == 0)
+    places = Ranks(world.save_group).on_all(lambda: machine.place)
+    attempt = _claim(config, world, run_store, loaded, identity, places)
     _introduce(console, config, world, attempt, loaded, steps)
+    history = History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None
     if world.rank == 0:
         pulse.tell(attempt=attempt_name(attempt.number))
         _tell_failures(config, run_store, pulse)
@@ -112,7 +119,19 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse) -> 
         signals=signals,
         pulse=pulse,
         console=console,
-        history=History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None,
+        history=history,
+        monitor=build_monitor(
+            config,
+            world,
+            clock,
+            machine=machine,
+            places=places,
+            run=run_store,
+            claim=attempt.claim,
+            loaded=loaded,
+            progress=progress,
+            history=history,
+        ),
         meter=ThroughputMeter(
             tokens_per_step=config.batch.sequences * config.sequence_length,
             flops_per_token=flops_per_token(config.model, config.sequence_length),
@@ -268,10 +287,16 @@ def check_order_unchanged(config: RunConfig, checkpoint: Checkpoint, progress: M
         )
 
 
-def _claim(config: RunConfig, world: World, run_store: Store, loaded: Loaded | None, identity: Identity) -> Attempt:
+def _claim(
+    config: RunConfig,
+    world: World,
+    run_store: Store,
+    loaded: Loaded | None,
+    identity: Identity,
+    places: list[Place],
+) -> Attempt:
     """Claim the next attempt on rank 0, write down its config, and tell the other ranks."""
     ranks = Ranks(world.save_group)
-    hosts = sorted(set(ranks.on_all(platform.node)))
     base = None
     if loaded is not None:
         own = loaded.committed.run == config.name and loaded.checkpoint.url.startswith(run_store.url + "/")
@@ -285,7 +310,7 @@ def _claim(config: RunConfig, world: World, run_store: Store, loaded: Loaded | N
             world_size=world.world_size,
             config_sha256=identity.hashes.config_sha256,
             base_checkpoint=base,
-            hosts=hosts,
+            hosts=sorted({place.node for place in places}),
             image=os.environ.get("GPTRUN_IMAGE"),
             git_commit=os.environ.get("GPTRUN_GIT_COMMIT"),
             previous_end=PreviousEnd(**previous) if previous is not None else None,

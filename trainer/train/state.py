@@ -46,6 +46,8 @@ class Progress:
     """Steps skipped for a loss or gradient that was not finite, over the whole run."""
     train_seconds: float = 0.0
     """Time spent in steps, over the whole run."""
+    goodput: dict[str, Any] | None = None
+    """The run's account of time at the newest snapshot, as `trainer.metrics.goodput.Ledger` writes it."""
     loss_history: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_HISTORY_LINES))
     """(step, loss) of the newest logging intervals."""
 

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.metrics.step_sample import StepSample
 from trainer.model.decoder import Decoder
 from trainer.parallel.config import ParallelConfig
 from trainer.parallel.fsdp import set_gradient_sync
@@ -32,22 +33,25 @@ class Flags:
 
     stop: bool = False
     """Somebody asked for a stop."""
-    save: bool = False
-    """A save is due by rank 0's clock."""
     fenced: bool = False
     """A save met a newer attempt."""
+    save: bool = False
+    """A save is due by rank 0's clock: no other rank raises this."""
+    profile: bool = False
+    """The next step is to be profiled, by rank 0's clock as well."""
 
     def packed(self) -> float:
         """All flags as one number. The sum over up to 65,535 ranks keeps them apart, and is exact in a float64."""
-        return float(sum(flag << shift for flag, shift in zip(astuple(self), _FLAG_SHIFTS, strict=True)))
+        return float(sum(flag << shift for flag, (shift, _) in zip(astuple(self), _FLAG_BITS, strict=True)))
 
     @classmethod
     def unpacked(cls, total: float) -> Flags:
         """The flags that any rank raised, from the sum of all ranks' numbers."""
-        return cls(*(bool(int(total) >> shift & 0xFFFF) for shift in _FLAG_SHIFTS))
+        return cls(*(bool(int(total) >> shift & (1 << bits) - 1) for shift, bits in _FLAG_BITS))
 
 
-_FLAG_SHIFTS = (0, 16, 32)
+# First bit and number of bits of each; what rank 0 alone raises needs few, and a float64 holds 53.
+_FLAG_BITS = ((0, 16), (16, 16), (32, 8), (40, 8))
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,18 @@ class StepContext:
     scaler: LossScaler | None
 
 
-def train_step(context: StepContext, rows: np.ndarray, flags: Callable[[], Flags]) -> StepResult:
+def train_step(
+    context: StepContext, rows: np.ndarray, flags: Callable[[], Flags], sample: StepSample | None = None
+) -> StepResult:
     """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch.
 
-    flags: asked for this rank's own once its backward is on the way. A step whose loss or gradient norm is not finite
-    leaves the model as it was.
+    flags: asked for this rank's own once its backward is on the way. sample: of a step that is profiled. A step whose
+    loss or gradient norm is not finite leaves the model as it was.
     """
     loss_sum = _accumulate_gradients(context, rows)
     shared = share(loss_sum, flags(), context.world_size)
+    if sample is not None:
+        sample.forward_backward_ends()
     parameters = list(context.model.parameters())
     if context.scaler is not None:
         for parameter in parameters:

@@ -27,11 +27,13 @@ from trainer.elastic.signals import StopFlag
 from trainer.elastic.workers import REPORT_FOLDER_VARIABLE, Report, write_report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, Fenced, UserError
 from trainer.metrics.console import configure_logging
+from trainer.metrics.goodput import Bucket, GoodputClock
 from trainer.metrics.summary import closing_summary
 from trainer.parallel.world import World, join_world, leave_world
 from trainer.storage_errors import may_heal
 from trainer.train.evaluation import evaluate_checkpoint
 from trainer.train.loop import NonFiniteLoss, NotSaved, Run, close_run, train
+from trainer.train.monitoring import process_clock
 from trainer.train.setup import set_up
 
 
@@ -82,13 +84,15 @@ def run_attempt(config: RunConfig, signals: StopFlag, pulse: Pulse, *, command: 
     Raises what ended the rank early; after that no collective may start. command: what the user types to go on.
     """
     pulse.tell(phase="starting")
+    clock = process_clock()
     # Longer than the launcher's watchdog, which knows more and keeps the stacks.
     world = join_world(timeout_seconds=2 * config.elastic.hang_seconds)
+    clock.enter(Bucket.TRAINING_PREP)
     code = EXIT_FINISHED
     if config.task == "evaluate":
         evaluate_checkpoint(config, world)
     else:
-        code = _train(config, world, signals, pulse, command)
+        code = _train(config, world, signals, pulse, clock, command)
     # FSDP's tensors must be gone before gloo's threads are, on every rank, or the interpreter's exit aborts.
     del world
     gc.collect()
@@ -96,8 +100,8 @@ def run_attempt(config: RunConfig, signals: StopFlag, pulse: Pulse, *, command: 
     return code
 
 
-def _train(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, command: str) -> int:
-    run = set_up(config, world, signals, pulse)
+def _train(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clock: GoodputClock, command: str) -> int:
+    run = set_up(config, world, signals, pulse, clock)
     if run is None:
         return EXIT_FINISHED
     first_step = run.progress.step

@@ -1,24 +1,136 @@
-"""What `/metrics` makes of rank 0's reports."""
+"""What `/status` and `/metrics` make of rank 0's reports and of what the coordinator sees."""
 
 from __future__ import annotations
 
-from trainer.elastic.rounds import Seen, Wait
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from trainer.elastic.rounds import Finish, Seen, Wait
 from trainer.elastic.status import RunStatus
+from trainer.metrics.catalogue import METRICS, STEP_SECONDS
+
+NOBODY = Seen(hold_until=0.0)
 
 
-def failures(status: RunStatus) -> float:
-    lines = status.metrics().decode().splitlines()
-    return float(next(line for line in lines if line.startswith("trainer_checkpoint_failures_total")).split()[1])
+def totals(attempt: str, **changed: Any) -> dict[str, Any]:
+    counts = {"tokens": 0, "steps": 0, "flops": 0.0, "nonfinite_steps": 0, "checkpoint_stall_seconds": 0.0}
+    durations = {"step_durations_sum": 0.0, "step_durations": [0] * (len(STEP_SECONDS) + 1)}
+    return {"totals": {"attempt": attempt, **counts, "checkpoint_failures": 0, **durations, **changed}}
 
 
-def test_failed_saves_are_counted_over_attempts() -> None:
+def account(**seconds: float) -> dict[str, Any]:
+    return {"goodput_seconds": seconds, "settled_seconds": seconds, "settled_gpu_seconds": seconds}
+
+
+def value(status: RunStatus, name: str, **labels: str) -> float:
+    for family in text_string_to_metric_families(status.metrics().decode()):
+        for sample in family.samples:
+            if sample.name == name and labels.items() <= sample.labels.items():
+                return sample.value
+    raise KeyError(name)
+
+
+def test_totals_are_counted_over_attempts_and_lost_messages() -> None:
     status = RunStatus()
-    status.look_at("small", Seen(hold_until=0.0), Wait("nobody is here"), now=0.0)
-    assert failures(status) == 0
-    status.report({"failed_saves": 1})
-    status.report({"failed_saves": 3})  # the message of the second got lost
-    status.report({"failed_saves": 3})
-    assert failures(status) == 3
-    status.round_formed("small", "Preempted")
-    status.report({"failed_saves": 1})
-    assert failures(status) == 4
+    status.look_at("small", NOBODY, Wait("nobody is here"), now=0.0)
+    assert value(status, "trainer_checkpoint_failures_total", run="small") == 0
+    status.round_formed(None)
+    status.report(totals("a0001", checkpoint_failures=1, steps=5))
+    status.report(totals("a0001", checkpoint_failures=3, steps=9))  # the message of the second got lost
+    status.report(totals("a0001", checkpoint_failures=3, steps=9))
+    assert value(status, "trainer_checkpoint_failures_total") == 3
+    status.round_formed("Preempted")
+    status.report(totals("a0001", checkpoint_failures=3, steps=10))  # on its way while the round ended
+    status.report(totals("a0002", checkpoint_failures=1, steps=2))
+    status.report(totals("a0001", steps=10))
+    assert value(status, "trainer_checkpoint_failures_total") == 4
+    assert value(status, "trainer_steps_total") == 12
+    assert value(status, "trainer_restarts_total", reason="Preempted") == 1
+    assert value(status, "trainer_restarts_total", reason="Hung") == 0
+
+
+def test_a_coordinator_that_takes_over_counts_what_follows() -> None:
+    status = RunStatus()
+    status.report(totals("a0007", steps=1000, step_durations_sum=50.0))
+    assert value(status, "trainer_steps_total") == 0
+    status.report(totals("a0007", steps=1010, step_durations_sum=51.0))
+    assert value(status, "trainer_steps_total") == 10
+    assert value(status, "trainer_step_duration_seconds_sum") == 1
+
+
+def test_the_histogram_cumulates() -> None:
+    status = RunStatus()
+    status.round_formed(None)
+    counts = [0, 2, 0, 1] + [0] * (len(STEP_SECONDS) - 4) + [1]
+    status.report(totals("a0001", step_durations=counts, step_durations_sum=99.0))
+    assert value(status, "trainer_step_duration_seconds_bucket", le="0.01") == 0
+    assert value(status, "trainer_step_duration_seconds_bucket", le="0.05") == 2
+    assert value(status, "trainer_step_duration_seconds_bucket", le="60") == 3
+    assert value(status, "trainer_step_duration_seconds_count") == 4
+
+
+def test_time_without_workers_is_recovery_until_the_next_attempt_says_so_itself() -> None:
+    status = RunStatus()
+    status.round_formed(None)
+    status.report({**totals("a0001"), **account(training=10.0, init=2.0)})
+    status.look_at("small", NOBODY, Wait("too few"), now=100.0)
+    status.look_at("small", NOBODY, Wait("too few"), now=130.0)
+    assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
+    assert status.document()["goodput_seconds"] == {"training": 10.0, "init": 2.0, "infra_recovery": 30.0}
+    # The new attempt has counted from the last line of the one before; the counter never falls.
+    status.report({**totals("a0002"), **account(training=8.0, wasted_progress=2.0, init=2.0, infra_recovery=29.0)})
+    assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
+    assert value(status, "trainer_goodput_seconds_total", bucket="wasted_progress") == 2
+    assert status.document()["goodput_seconds"]["infra_recovery"] == 29
+    status.look_at("small", NOBODY, Finish(0, None, "done"), now=500.0)
+    assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
+
+
+def test_nobody_trains_at_the_speed_of_before() -> None:
+    status = RunStatus()
+    status.report({"phase": "training", "tokens_per_second": 500.0, "mfu_ratio": 0.4})
+    status.look_at("small", NOBODY, Wait("too few"), now=1.0)
+    assert value(status, "trainer_tokens_per_second") == 0
+    assert value(status, "trainer_mfu_ratio") == 0
+    assert value(status, "trainer_phase", phase="waiting") == 1
+    assert value(status, "trainer_phase", phase="training") == 0
+
+
+def test_every_metric_of_the_catalogue_can_be_filled_and_odd_labels_survive() -> None:
+    status = RunStatus()
+    status.round_formed(None)
+    odd = 'no"de\\1\n'
+    places = {
+        "gpus": [{"node": odd, "gpu": 0, "utilization_ratio": 0.9, "memory_used_bytes": 1, "power_watts": 300.0}],
+        "hosts": [{"host": odd, "cpu_ratio": 0.5, "memory_used_bytes": 1, "disk_free_bytes": 1}],
+    }
+    places["gpus"][0]["temperature_celsius"] = 60.0
+    places["hosts"][0]["network_bytes_per_second"] = 0.0
+    time = "2026-01-01T00:00:00+00:00"
+    status.report(
+        {
+            **totals("a0001"),
+            **account(training=1.0),
+            **places,
+            **dict.fromkeys(("loss", "validation_loss", "lr", "grad_norm", "tokens_per_second", "mfu_ratio"), 0.5),
+            **dict.fromkeys(("slowest_rank", "step", "steps_total", "tokens"), 1),
+            **dict.fromkeys(("checkpoint_bytes", "checkpoint_duration_seconds", "checkpoint_interval_seconds"), 1.0),
+            "attempt": "a0001",
+            "phase": "training",
+            "goodput_ratio": 0.9,
+            "shares": {"data": 0.1},
+            "rank_step_seconds": {"min": 1.0, "median": 2.0, "max": 3.0},
+            "memory": {"resident": 1},
+            "last_progress_time": time,
+            "eta_time": time,
+            "last_checkpoint": {"name": "step-00000001-a0001", "step": 1, "time": time, "url": "s3://b/x"},
+            "cost": {"spent": 1.0, "remaining": 2.0, "lost": 0.5, "per_billion_tokens": 3.0, "currency": "EUR"},
+            "info": {"version": "1", "model": "gpt2"},
+        }
+    )
+    status.look_at("small", NOBODY, Wait(""), now=1.0)
+    families = {family.name: family for family in text_string_to_metric_families(status.metrics().decode())}
+    names = {name.removesuffix("_total") if METRICS[name].kind == "counter" else name for name in METRICS}
+    assert {name for name, family in families.items() if family.samples} == names
+    assert families["trainer_gpu_power_watts"].samples[0].labels["node"] == odd

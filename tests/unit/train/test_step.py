@@ -31,18 +31,21 @@ def test_a_rank_without_rows_gets_one_that_does_not_count() -> None:
     assert not parts[1][0].any()
 
 
-flags = st.builds(Flags, stop=st.booleans(), save=st.booleans(), fenced=st.booleans())
+flags = st.builds(Flags, stop=st.booleans(), fenced=st.booleans(), save=st.booleans(), profile=st.booleans())
 
 
 @given(ranks=st.lists(flags, min_size=1, max_size=20))
 def test_a_flag_is_raised_for_all_when_one_rank_raises_it(ranks: list[Flags]) -> None:
     assert Flags.unpacked(sum(rank.packed() for rank in ranks)) == Flags(
         stop=any(rank.stop for rank in ranks),
-        save=any(rank.save for rank in ranks),
         fenced=any(rank.fenced for rank in ranks),
+        save=any(rank.save for rank in ranks),
+        profile=any(rank.profile for rank in ranks),
     )
 
 
 def test_flags_of_sixty_thousand_ranks_stay_apart() -> None:
     assert Flags.unpacked(65_535 * Flags(stop=True).packed()) == Flags(stop=True)
-    assert Flags.unpacked(65_535 * Flags(stop=True, save=True, fenced=True).packed()) == Flags(True, True, True)
+    both = Flags(stop=True, fenced=True)
+    first = Flags(stop=True, fenced=True, save=True, profile=True)
+    assert Flags.unpacked(65_534 * both.packed() + first.packed()) == first
