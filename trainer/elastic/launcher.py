@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait as wait_for_any
 from typing import Any, TypeGuard
 
-import psutil
 from pydantic import BaseModel
 
 from trainer.elastic import messages
@@ -43,6 +42,7 @@ from trainer.elastic.rounds import End
 from trainer.elastic.signals import StopSignals
 from trainer.elastic.workers import Outcome, RoundStore, Workers
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, UserError
+from trainer.metrics.process import process_started
 
 PREVIOUS_END_VARIABLE = "GPTRUN_PREVIOUS_END"
 # When this launcher started, seconds since the epoch: since then its machine is held.
@@ -212,7 +212,7 @@ class Launcher:
             # Every rank is a client of a launcher's store; without this rank 0 would open a second one.
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             PREVIOUS_END_VARIABLE: json.dumps(start.previous_end),
-            LAUNCHED_VARIABLE: str(psutil.Process().create_time()),
+            LAUNCHED_VARIABLE: str(process_started().timestamp()),
         }
         return [
             {**common, "RANK": str(start.first_rank + local), "LOCAL_RANK": str(local)}

@@ -145,6 +145,12 @@ class Monitor:
         """
         own = self._parts.own_seconds if self._parts is not None else math.nan
         readings = gather_readings(self._machine.read(own, time.monotonic()), len(self._places))
+        return self.take_readings(readings, head, eta_seconds)
+
+    def take_readings(
+        self, readings: Sequence[Reading], head: Mapping[str, Any], eta_seconds: float | None
+    ) -> dict[str, Any]:
+        """What an interval makes of all ranks' readings."""
         shares = self._shares()
         self.clock.begin_stretch()
         if self._history is None:

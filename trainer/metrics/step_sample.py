@@ -44,7 +44,11 @@ class SampleClock:
 
     def sampled(self, now: float, cost_seconds: float) -> None:
         """One was taken, and took so much longer than a step does otherwise."""
-        self._due_at = now + max(self._every_seconds, cost_seconds / _OVERHEAD_RATIO)
+        self._due_at = now + self.pause_seconds(cost_seconds)
+
+    def pause_seconds(self, cost_seconds: float) -> float:
+        """From a sample of this cost to the next."""
+        return max(self._every_seconds, cost_seconds / _OVERHEAD_RATIO)
 
 
 @dataclass(frozen=True)

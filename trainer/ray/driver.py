@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray._private.state import state as cluster_state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
@@ -35,6 +34,7 @@ from trainer.elastic.signals import StopSignals
 from trainer.elastic.status import RunStatus
 from trainer.elastic.workers import Report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, Fenced
+from trainer.metrics.process import process_started
 from trainer.ray.desk import News, open_desk
 from trainer.ray.group import GroupConfig
 from trainer.ray.rounds import Broken, Clean, Died, Group, Rounds
@@ -126,7 +126,7 @@ class Driver:
                 use_gpu=job.use_gpu,
                 grace_seconds=job.config.elastic.grace_seconds,
                 previous_end=self._rounds.previous_end,
-                launched_at=psutil.Process().create_time(),
+                launched_at=process_started().timestamp(),
             ),
             scaling_config=ScalingConfig(
                 num_workers=(job.min_workers, job.max_workers) if elastic else job.max_workers,

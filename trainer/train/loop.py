@@ -348,7 +348,8 @@ def _collect(run: Run, *, wait: bool = False) -> None:
                 checkpoint_bytes=result.committed.bytes,
                 checkpoint_duration_seconds=result.duration_seconds,
             )
-            run.monitor.event(_record_head(run), "checkpoint", message=result.committed.name)
+            head = {**_record_head(run), "step": result.step}
+            run.monitor.event(head, "checkpoint", message=result.committed.name)
             run.console.say(
                 f"saved {result.committed.name} ({result.committed.bytes / 2**20:.1f} MiB in "
                 f"{result.duration_seconds:.1f} s, training waited {result.stall_seconds:.2f} s)"
@@ -357,7 +358,8 @@ def _collect(run: Run, *, wait: bool = False) -> None:
             run.fenced = result.fenced
         else:
             run.save_clock.failed(time.monotonic())
-            run.monitor.event(_record_head(run), "checkpoint_failed", message=result.error or "")
+            head = {**_record_head(run), "step": result.step}
+            run.monitor.event(head, "checkpoint_failed", message=result.error or "")
             if run.rank == 0:
                 run.pulse.tell(**run.monitor.account(_record_head(run), eta_seconds=None))
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-import psutil
-
 from trainer.checkpoint.attempts import AttemptClaim
 from trainer.checkpoint.layout import attempt_name
 from trainer.checkpoint.load import Loaded
@@ -19,6 +17,7 @@ from trainer.metrics.history import History
 from trainer.metrics.machine import Machine, Place
 from trainer.metrics.monitor import Monitor
 from trainer.metrics.past import last_ledger
+from trainer.metrics.process import process_started
 from trainer.metrics.step_sample import SampleClock
 from trainer.model.size import count_parameters, flops_per_token
 from trainer.parallel.world import World
@@ -28,7 +27,7 @@ from trainer.version import VERSION
 
 def process_clock() -> GoodputClock:
     """The account of this process, from its start on."""
-    return GoodputClock(began=_process_started())
+    return GoodputClock(began=process_started())
 
 
 def build_monitor(
@@ -47,7 +46,7 @@ def build_monitor(
     """The monitor of an attempt that has been claimed; rank 0 reads what earlier attempts left."""
     own = loaded is not None and claim.base_checkpoint == loaded.checkpoint.name
     restored = Ledger.from_json(progress.goodput) if own and progress.goodput is not None else None
-    began = _process_started()
+    began = process_started()
     launched = _launched() or began
     past = last_ledger(run, claim.attempt) if world.rank == 0 else None
     if past is not None:
@@ -89,10 +88,6 @@ def _info(config: RunConfig, claim: AttemptClaim) -> dict[str, str]:
         "image": claim.image or "",
         "git_commit": claim.git_commit or "",
     }
-
-
-def _process_started() -> datetime:
-    return datetime.fromtimestamp(psutil.Process().create_time(), UTC)
 
 
 def _launched() -> datetime | None:

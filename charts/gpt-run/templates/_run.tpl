@@ -8,7 +8,7 @@
 {{ sub .Values.lifecycle.gracePeriodSeconds (include "gpt-run.launcherSeconds" . | int) }}
 {{- end }}
 
-{{/* The `run:` block with the three keys that belong to the chart. */}}
+{{/* The `run:` block with the keys that belong to the chart, and the price of a GPU unless the block has its own. */}}
 {{- define "gpt-run.runFile" -}}
 {{- $run := deepCopy .Values.run -}}
 {{- $elastic := $run.elastic | default dict -}}
@@ -16,6 +16,12 @@
 {{- $_ := set $elastic "grace_seconds" (include "gpt-run.graceSeconds" . | int64) -}}
 {{- end -}}
 {{- $checkpoint := set ($run.checkpoint | default dict) "store" .Values.store.url -}}
+{{- $cost := $run.cost | default dict -}}
+{{- if and .Values.gpu.pricePerHour (not $cost.price_per_gpu_hour) -}}
+{{- $_ := set $cost "price_per_gpu_hour" .Values.gpu.pricePerHour -}}
+{{- $_ := set $cost "currency" .Values.gpu.currency -}}
+{{- $_ := set $run "cost" $cost -}}
+{{- end -}}
 {{- merge (dict "name" (include "gpt-run.runName" .) "checkpoint" $checkpoint "elastic" $elastic) $run | toYaml }}
 {{- end }}
 

@@ -53,6 +53,15 @@ def test_switched_union_by_nulls(chart: Chart) -> None:
     assert "type: muon" in result.stdout
 
 
+def test_switched_price_of_a_gpu_is_that_of_the_run_unless_it_has_its_own(chart: Chart) -> None:
+    gpu = {"pricePerHour": 2.5, "currency": "EUR"}
+    assert run_of(chart).cost.price_per_gpu_hour is None
+    cost = run_of(chart, {"gpu": gpu}).cost
+    assert (cost.price_per_gpu_hour, cost.currency) == (2.5, "EUR")
+    own = run_of(chart, {"gpu": gpu, "run": {"cost": {"price_per_gpu_hour": 1.0, "currency": "USD"}}}).cost
+    assert (own.price_per_gpu_hour, own.currency) == (1.0, "USD")
+
+
 def test_switched_null_is_the_default_in_the_charts_own_keys_too(chart: Chart) -> None:
     values = {"lifecycle": {"gracePeriodSeconds": 60}, "run": {"elastic": None, "checkpoint": None, "name": None}}
     run = run_of(chart, values)
