@@ -18,31 +18,32 @@ from typing import Any
 class Bucket(StrEnum):
     """What a second of a run was spent on."""
 
-    meaning: str
-
-    def __new__(cls, value: str, meaning: str) -> Bucket:
-        """A bucket, and what it means for people."""
-        bucket = str.__new__(cls, value)
-        bucket._value_ = value
-        bucket.meaning = meaning
-        return bucket
-
-    INIT = "init", "Processes start, import, and find each other"
-    TRAINING_PREP = "training_prep", "Data is opened, the model built and compiled"
-    CHECKPOINT_RESTORE = "checkpoint_restore", "A checkpoint is loaded"
-    PROGRAM_START = "program_start", "The first step of an attempt, in which kernels are compiled and buffers made"
-    DATA_LOADING = "data_loading", "Steps wait for their batch"
-    TRAINING = "training", "Steps that led to the weights of now"
-    CHECKPOINT_SAVE = "checkpoint_save", "Steps wait for a save"
-    EVALUATION = "evaluation", "Validation during training"
-    WASTED_PROGRESS = "wasted_progress", "Steps that had to be done again"
-    INFRA_RECOVERY = (
-        "infra_recovery",
-        "Nobody trained: from the last sign of an attempt to the first process of the next",
-    )
-    OTHER = "other", "Logging and what else lies between steps"
+    INIT = "init"
+    TRAINING_PREP = "training_prep"
+    CHECKPOINT_RESTORE = "checkpoint_restore"
+    PROGRAM_START = "program_start"
+    DATA_LOADING = "data_loading"
+    TRAINING = "training"
+    CHECKPOINT_SAVE = "checkpoint_save"
+    EVALUATION = "evaluation"
+    WASTED_PROGRESS = "wasted_progress"
+    INFRA_RECOVERY = "infra_recovery"
+    OTHER = "other"
 
 
+MEANING = {
+    Bucket.INIT: "Processes start, import, and find each other",
+    Bucket.TRAINING_PREP: "Data is opened, the model built and compiled",
+    Bucket.CHECKPOINT_RESTORE: "A checkpoint is loaded",
+    Bucket.PROGRAM_START: "The first step of an attempt, in which kernels are compiled and buffers made",
+    Bucket.DATA_LOADING: "Steps wait for their batch",
+    Bucket.TRAINING: "Steps that led to the weights of now",
+    Bucket.CHECKPOINT_SAVE: "Steps wait for a save",
+    Bucket.EVALUATION: "Validation during training",
+    Bucket.WASTED_PROGRESS: "Steps that had to be done again",
+    Bucket.INFRA_RECOVERY: "Nobody trained: from the last sign of an attempt to the first process of the next",
+    Bucket.OTHER: "Logging and what else lies between steps",
+}
 STARTING = (Bucket.INIT, Bucket.TRAINING_PREP, Bucket.CHECKPOINT_RESTORE, Bucket.PROGRAM_START)
 # Whatever the clock says, no gap is longer: it was set wrong.
 _LONGEST_GAP_SECONDS = 366 * 86400.0
