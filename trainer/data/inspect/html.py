@@ -1,48 +1,30 @@
 """The report as one HTML page: tables and plots, without scripts and without anything from the network.
 
-Called by `gpt-run data inspect --html`. The page's text and colours are in page.html, a Jinja template that escapes all
-it is given; docs/decisions/inspect-report.md says why it draws its plots itself.
+Called by `gpt-run data inspect --html`. The page's text is in page.html, a Jinja template that escapes all it is given.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from trainer.data.inspect import charts, wording
 from trainer.data.inspect.report import Report
 from trainer.durable import write_atomically
-from trainer.errors import UserError
-from trainer.version import VERSION
+from trainer.pages import wording as common
+from trainer.pages.page import check_writable as check
+from trainer.pages.page import render
 
-_TEMPLATE = "page.html"
+_TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def render_page(report: Report) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return (
-        environment.get_template(_TEMPLATE)
-        .render(report=report, charts=charts, wording=wording, version=VERSION)
-        .lstrip()
-    )
+    return render(_TEMPLATE, report=report, charts=charts, wording=wording, common=common)
 
 
 def check_writable(file: Path) -> None:
     """See that the page can be written, before minutes are spent on reading. Makes the folder."""
-    if file.exists() and not file.is_file():
-        raise UserError(f"--html {file} is no file", expected="the path of a file", fix=f"--html {file}/report.html")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise UserError(f"--html {file}: {file.parent} is no folder", expected="a folder", fix="correct it") from error
+    check(file, "--html")
 
 
 def write_page(report: Report, file: Path) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from trainer.data.inspect import Report, inspect_data
-from trainer.data.inspect.charts import axis_number, filters_plot, lengths_plot, ranks_plot, round_ticks
+from trainer.data.inspect.charts import filters_plot, lengths_plot, ranks_plot, round_ticks
 from trainer.data.inspect.html import check_writable, render_page, write_page
 from trainer.data.inspect.report import Bucket, Filter, Rank
 from trainer.errors import UserError
+from trainer.pages.plots import axis_number
 
 VOID = {"meta"}
 
@@ -183,9 +184,9 @@ def test_bars_are_as_long_as_their_figures() -> None:
     assert rows.bars[0].width == 2 * rows.bars[1].width
     assert filters_plot([filters[1]]) is None
     curve = ranks_plot([Rank(rank=1, count=1000), Rank(rank=10, count=100), Rank(rank=100, count=10)])
-    (x0, y0), (x1, y1), (x2, y2) = curve.points
+    (x0, y0), (x1, y1), (x2, y2) = curve.lines[0].points
     assert (x1 - x0, y1 - y0) == (pytest.approx(x2 - x1), pytest.approx(y2 - y1))
-    assert ranks_plot([Rank(rank=1, count=1)]).points == ((curve.left, curve.bottom),)
+    assert ranks_plot([Rank(rank=1, count=1)]).lines[0].points == ((curve.left, curve.bottom),)
 
 
 @pytest.mark.parametrize(("largest", "ticks"), [(1, [0, 1]), (7, [0, 2, 4, 6, 8]), (295, [0, 100, 200, 300])])

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from trainer.data.inspect import Report, inspect_data
 from trainer.data.inspect.text import print_report
-from trainer.data.inspect.wording import percent, size, token_word, visible
+from trainer.data.inspect.wording import token_word
+from trainer.pages.wording import percent, size, visible
 
 
 def printed(report: Report, width: int = 80) -> str:
