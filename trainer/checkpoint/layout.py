@@ -26,6 +26,7 @@ PINNED = "PINNED"
 METADATA = ".metadata"
 PROGRESS = "progress.json"
 CONFIG = "config.yaml"
+RUN_FILE = "run.yaml"
 
 _NAME = re.compile(r"step-(\d{8,})-a(\d{4,})")
 

@@ -26,6 +26,7 @@ from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import (
     MARKER,
     PINNED,
+    RUN_FILE,
     Checkpoint,
     CorruptCheckpoint,
     RunListing,
@@ -40,8 +41,6 @@ from trainer.durable import replacing, write_atomically
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
-
-RUN_FILE = "run.yaml"
 
 
 class CheckpointRow(BaseModel):

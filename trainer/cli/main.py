@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from trainer.cli import checkpoints, config, data, export, generate, job, preflight, ray, tensorboard, tokenizer, train
+from trainer.cli import (
+    checkpoints,
+    config,
+    data,
+    export,
+    generate,
+    job,
+    preflight,
+    ray,
+    report,
+    tensorboard,
+    tokenizer,
+    train,
+)
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -25,6 +38,7 @@ app.command("coordinator")(train.coordinator)
 app.command("ray")(ray.ray)
 app.command("generate")(generate.generate)
 app.command("tensorboard")(tensorboard.tensorboard)
+app.command("report")(report.report)
 app.command("status")(job.status)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")

@@ -7,15 +7,14 @@ never forks: what an attempt did behind the checkpoint from which a later one we
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint.store import Store
 from trainer.extras import needs
+from trainer.metrics.lines import parse_line, seconds_of
 
 # Key of a line -> what the curve is called; TensorBoard groups them by what stands before the slash.
 CURVES = {
@@ -90,7 +89,7 @@ class EventFiles:
             self._writer = self._make_writer(str(self._folder), purge_step=step, filename_suffix=f".{attempt}")
         if attempt < self._attempt and step >= self._first_step:
             return  # uploaded late, and done again since
-        seconds = _seconds(record)
+        seconds = seconds_of(record)
         for key, curve in CURVES.items():
             value = record.get(key)
             if isinstance(value, int | float):
@@ -99,16 +98,7 @@ class EventFiles:
 
 def _record(line: bytes, path: str) -> dict[str, Any] | None:
     """A line that tells of a step; None, with a warning, for one that is damaged."""
-    try:
-        record = json.loads(line)
-        return record if isinstance(record["step"], int) else None
-    except (ValueError, KeyError, TypeError):
+    record = parse_line(line)
+    if record is None:
         _log.warning("%s: a line is damaged and left out: %.60r", path, line)
-        return None
-
-
-def _seconds(record: dict[str, Any]) -> float | None:
-    try:
-        return datetime.fromisoformat(record["time"]).timestamp()
-    except (KeyError, ValueError, TypeError):
-        return None
+    return record

@@ -100,15 +100,19 @@ def curves_plot(
     curves: Sequence[Curve],
     *,
     from_zero: bool = True,
-    label_x: Callable[[float], str] | None = None,
+    span: tuple[float, float] | None = None,
     label_y: Callable[[float], str] | None = None,
 ) -> Plot | None:
-    """Curves over the same axes; None where they have no point. Without a function ticks are plain numbers."""
+    """Curves over the same axes; None where they have no point.
+
+    from_zero: whether y begins there, or at the lowest figure; span: from where to where x goes, by default as far as
+    the curves do; without `label_y` ticks are plain numbers.
+    """
     points = [point for curve in curves for piece in curve.pieces for point in piece]
     if not points:
         return None
     marks_y = ticks_between(0.0 if from_zero else min(p.y for p in points), max(p.y for p in points))
-    low_x, high_x = min(p.x for p in points), max(p.x for p in points)
+    low_x, high_x = span or (min(p.x for p in points), max(p.x for p in points))
     x = Scale(low_x, high_x, LEFT, WIDTH - RIGHT)
     y = Scale(marks_y[0], marks_y[-1], HEIGHT - BOTTOM, TOP)
     lines = [
@@ -116,7 +120,7 @@ def curves_plot(
         for curve in curves
         for piece in thinned(curve.pieces, low_x, high_x, int(x.end - x.start))
     ]
-    return replace(empty_plot(), lines=tuple(lines), ticks_x=x_ticks(x, label_x), ticks_y=_ticks(y, marks_y, label_y))
+    return replace(empty_plot(), lines=tuple(lines), ticks_x=x_ticks(x), ticks_y=_ticks(y, marks_y, label_y))
 
 
 def empty_plot(height: int = HEIGHT) -> Plot:
@@ -124,10 +128,10 @@ def empty_plot(height: int = HEIGHT) -> Plot:
     return Plot(WIDTH, height, LEFT, WIDTH - RIGHT, TOP, height - BOTTOM)
 
 
-def x_ticks(x: Scale, label: Callable[[float], str] | None = None) -> tuple[Tick, ...]:
+def x_ticks(x: Scale) -> tuple[Tick, ...]:
     """Round values of a scale that keep their places: the scale ends where the figures do."""
     marks = [mark for mark in ticks_between(x.low, x.high) if x.low <= mark <= x.high]
-    return _ticks(x, marks or [x.low], label)
+    return _ticks(x, marks or [x.low], None)
 
 
 def rows_plot(rows: Sequence[tuple[str, float, str]]) -> Plot:

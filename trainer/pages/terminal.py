@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -26,6 +27,14 @@ def make_table(*columns: str) -> Table:
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
     return made
+
+
+def facts(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """A line for each (name, text); a long text wraps beside its name."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, text in rows:
+        grid.add_row(Text(name, style="dim"), Text(visible(text)))
+    show(console, grid)
 
 
 def title(console: Console, text: str) -> None:
