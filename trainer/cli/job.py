@@ -176,20 +176,20 @@ def status(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run does: phase, step, loss, speed, machines, newest checkpoint, last error.
+    """Show what a run does: health, step, loss, speed, end, cost, checkpoint, time by bucket, machines, last error.
 
     Example: gpt-run status http://localhost:29480
     """
     from datetime import UTC, datetime
 
-    from trainer.jobs.progress import status_table
+    from trainer.jobs.screen import status_screen
     from trainer.jobs.status import LOCAL, is_url, read_url
 
     if target is None or is_url(target):
         document = read_url(target or LOCAL)
     else:
         document = _status_of_release(target, context, namespace)
-    typer.echo(json.dumps(document) if as_json else "\n".join(status_table(document, datetime.now(UTC))))
+    typer.echo(json.dumps(document) if as_json else "\n".join(status_screen(document, datetime.now(UTC))))
 
 
 def _status_of_release(name: str, context: str | None, namespace: str | None) -> dict[str, Any]:

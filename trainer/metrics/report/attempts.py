@@ -17,7 +17,9 @@ from trainer.metrics.report.folds import Event, TrainingLine
 from trainer.metrics.report.model import AttemptRow, End, Restarts
 from trainer.metrics.report.reading import RunFiles
 
+# What an attempt's own last event says, in the words of the list of reasons where it is on it.
 _ENDS = {"finished", "stopped"}
+_REASONS = {"preempted": "Preempted"}
 
 
 def numbers_of(files: RunFiles) -> list[int]:
@@ -78,7 +80,8 @@ def _end(files: RunFiles, last: Event | None, following: int | None, told: dict[
         end = claim.previous_end
         return End(reason=end.reason, counted=end.counted, message=end.message)
     if last is not None:
-        return End(reason=last.reason or last.kind, counted=False, message=last.message)
+        reason = last.reason or last.kind
+        return End(reason=_REASONS.get(reason, reason), counted=False, message=last.message)
     if following is not None and (event := told.get(following)) is not None:
         return End(reason=str(event.reason), counted=False, message=event.message)
     return None

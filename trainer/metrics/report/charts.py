@@ -152,7 +152,7 @@ def end_style(end: End | None) -> str:
     """The class of an attempt that ended so."""
     if end is None:
         return "open"
-    return "counted" if end.counted else "finished" if end.reason == "finished" else "free"
+    return "counted" if end.counted else "finished" if end.reason in ("finished", "early_stopping") else "free"
 
 
 def restarts_plot(report: Report) -> Plot | None:

@@ -6,7 +6,7 @@ Pure; fed by `trainer.metrics.report.reading`. Numbers that are missing, not fin
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -128,8 +128,7 @@ class PerformanceFold:
         self._every, self._point_number = 1, 0
         self.stall_seconds: dict[int, float] = {}
         """Attempt -> time that its steps waited for saves."""
-        self._share_sums: dict[str, float] = defaultdict(float)
-        self._share_lines = 0
+        self._shares: dict[tuple[str, ...], list[dict[str, float]]] = {}
         self.slowest: Counter[int] = Counter()
         self.spreads: list[float] = []
         self.hosts: dict[str, None] = {}
@@ -139,8 +138,14 @@ class PerformanceFold:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Mean part of a step's time, the largest first."""
-        means = {part: total / self._share_lines for part, total in self._share_sums.items()}
+        """Mean part of a step's time, the largest first.
+
+        Lines from before the first profiled step know fewer parts; where others know more, those alone count.
+        """
+        if not self._shares:
+            return {}
+        parts, lines = max(self._shares.items(), key=lambda item: len(item[0]))
+        means = {part: fmean(line[part] for line in lines) for part in parts}
         return dict(sorted(means.items(), key=lambda item: -item[1]))
 
     @property
@@ -159,9 +164,7 @@ class PerformanceFold:
         if (stall := number(record, "checkpoint_stall_seconds")) is not None:
             self.stall_seconds[attempt] = stall
         if shares := numbers(record.get("shares")):
-            self._share_lines += 1
-            for part, share in shares.items():
-                self._share_sums[part] += share
+            self._shares.setdefault(tuple(shares), []).append(shares)
         if (rank := whole(record, "slowest_rank")) is not None:
             self.slowest[rank] += 1
         ranks = numbers(record.get("rank_step_seconds"))
