@@ -123,5 +123,8 @@ def _row(
 
 
 def utc(seconds: float | None) -> datetime | None:
-    """A time, from seconds since the epoch."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    """A time, from seconds since the epoch; None for none, and for what no calendar has."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from trainer.metrics.report.attempts import attempt_rows, last_steps, restarts_of
+from trainer.metrics.report.attempts import attempt_rows, last_steps, restarts_of, utc
 from trainer.metrics.report.figures import checkpoints_of, cost_of, goodput_of, gpus_of, hosts_of, performance_of
 from trainer.metrics.report.folds import GoodputPoint, GpuPoint, TrainingLine
 from trainer.metrics.report.model import AttemptRow, End, Report
@@ -53,6 +53,10 @@ def build(files: RunFiles, now: datetime) -> RunReport:
 
 def _report(files: RunFiles, rows: tuple[AttemptRow, ...], kept: tuple[TrainingLine, ...], now: datetime) -> Report:
     starts = [row.started_at for row in rows if row.started_at is not None]
+    if files.performance.points:
+        # The account begins when the first process started, before the first claim.
+        last = files.performance.points[-1]
+        starts += filter(None, [utc(last.seconds - sum(last.buckets))])
     signs = [row.last_sign_at for row in rows if row.last_sign_at is not None]
     newest = max((one for one in files.checkpoints), key=lambda one: (one.attempt, one.step), default=None)
     step = max((line.step for line in kept), default=newest.step if newest else None)

@@ -165,13 +165,17 @@ class PerformanceFold:
             self.stall_seconds[attempt] = stall
         if shares := numbers(record.get("shares")):
             self._shares.setdefault(tuple(shares), []).append(shares)
+        if record.get("world_size") != 1:  # of one rank there is no slowest
+            self._add_ranks(record)
+        for host in _records(record.get("hosts")):
+            self._add_host(host)
+
+    def _add_ranks(self, record: Record) -> None:
         if (rank := whole(record, "slowest_rank")) is not None:
             self.slowest[rank] += 1
         ranks = numbers(record.get("rank_step_seconds"))
         if ranks.get("median") and "max" in ranks:
             self.spreads.append(ranks["max"] / ranks["median"])
-        for host in _records(record.get("hosts")):
-            self._add_host(host)
 
     def _add_account(self, attempt: int, seconds: float | None, record: Record) -> None:
         goodput = numbers(record.get("goodput_seconds"))

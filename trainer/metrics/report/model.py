@@ -36,7 +36,7 @@ class AttemptRow(_Part):
     seconds: float | None
     """From start to last sign."""
     idle_seconds: float | None
-    """From the last sign of the attempt before to this start."""
+    """From the last sign of the attempt before to this claim."""
     world_size: int | None
     hosts: int | None
     """Different machines."""
@@ -196,7 +196,7 @@ class Report(_Part):
     started_at: datetime | None
     last_sign_at: datetime | None
     wall_seconds: float | None
-    """From the first claim to the last sign, gaps included."""
+    """From the start of the first process (where nothing says it, the first claim) to the last sign, gaps included."""
     step: int | None
     tokens: int | None
     epoch: float | None

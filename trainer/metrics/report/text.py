@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from trainer.metrics.console import human_number, human_seconds
+from trainer.metrics.console import human_number
 from trainer.metrics.report.build import RunReport
 from trainer.metrics.report.compare import compared
 from trainer.metrics.report.model import Report
-from trainer.metrics.report.wording import BUCKETS, facts, how_ended, number
+from trainer.metrics.report.wording import BUCKETS, duration, facts, how_ended, number
 from trainer.pages.terminal import facts as show_facts
 from trainer.pages.terminal import fit, make_table, say, show, title
 from trainer.pages.wording import percent, size, visible
@@ -85,7 +85,7 @@ def _print_goodput(report: Report, console: Console) -> None:
         seconds = report.goodput.seconds.get(bucket, 0.0)
         if seconds > 0:
             bar = "█" * max(round(_BAR_COLUMNS * seconds / total), 1)
-            table.add_row(bucket, human_seconds(seconds), percent(seconds / total), bar)
+            table.add_row(bucket, duration(seconds), percent(seconds / total), bar)
     show(console, table)
 
 
@@ -98,8 +98,8 @@ def _print_attempts(report: Report, console: Console) -> None:
         table.add_row(
             f"{row.attempt}",
             "-" if row.started_at is None else f"{row.started_at:%m-%d}\N{NO-BREAK SPACE}{row.started_at:%H:%M}",
-            "-" if row.seconds is None else human_seconds(row.seconds),
-            "-" if row.idle_seconds is None else human_seconds(row.idle_seconds),
+            duration(row.seconds),
+            duration(row.idle_seconds),
             number(row.world_size, "{}"),
             number(row.last_step, "{:,}"),
             f"{row.steps_redone:,}",

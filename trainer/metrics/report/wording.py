@@ -74,6 +74,13 @@ def money(amount: float) -> str:
     return f"{amount:,.2f}" if abs(amount) >= 0.1 or not amount else f"{amount:.2g}"
 
 
+def duration(seconds: float | None) -> str:
+    """`3.2s`, `1h02m`, or `-` for one that is not known."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.1f}s" if seconds < 9.95 else human_seconds(seconds)
+
+
 def number(value: float | None, pattern: str = "{:,.2f}") -> str:
     """A figure, or `-` for one that is not known."""
     return "-" if value is None else pattern.format(value)
@@ -163,7 +170,7 @@ def _machines(report: Report) -> str:
 def _took(report: Report) -> str:
     if report.wall_seconds is None:
         return ""
-    parts = [f"{human_seconds(report.wall_seconds)} from first start to last sign"]
+    parts = [f"{duration(report.wall_seconds)} from first start to last sign"]
     if report.goodput is not None:
         parts.append(f"goodput {percent(report.goodput.ratio)}")
     return ", ".join(parts)
@@ -176,7 +183,7 @@ def _faults(report: Report) -> str:
     idle = sum(row.idle_seconds or 0.0 for row in report.attempts)
     redone = sum(row.steps_redone for row in report.attempts)
     if count > 1:
-        parts.append(f"{redone:,} steps done again, {human_seconds(idle)} between attempts")
+        parts.append(f"{redone:,} steps done again, {duration(idle)} between attempts")
     return "; ".join(parts)
 
 
@@ -189,7 +196,7 @@ def _saves(report: Report) -> str:
     if found.duration_seconds is not None:
         parts.append(f"{found.duration_seconds:.3g} s each, longest {number(found.longest_seconds, '{:.3g}')} s")
     if found.stall_seconds is not None:
-        parts.append(f"steps waited {human_seconds(found.stall_seconds)}")
+        parts.append(f"steps waited {duration(found.stall_seconds)}")
     if found.failures:
         parts.append(f"{found.failures} failed")
     parts.append(f"newest {found.newest}")

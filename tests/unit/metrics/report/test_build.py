@@ -82,6 +82,16 @@ def test_goodput_and_cost_are_those_of_the_last_line(killed_and_scaled: Run) -> 
     assert not report.cost.estimated
 
 
+def test_a_run_begins_with_its_first_process_and_one_rank_has_no_slowest(new_run: Callable[..., Run]) -> None:
+    run = new_run()
+    run.claim(1, 10)
+    run.lines(1, "performance", [account(10, 20, 1, init=12, training=18)])
+    report = report_run(run.url).report
+    assert report.wall_seconds == 30
+    assert report.performance.slowest_rank is None
+    assert report.performance.rank_spread is None
+
+
 def test_what_the_run_itself_counted_as_lost_is_taken(new_run: Callable[..., Run]) -> None:
     run = new_run()
     run.claim(1, 0)
