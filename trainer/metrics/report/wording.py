@@ -9,20 +9,20 @@ from trainer.metrics.goodput import Bucket
 from trainer.metrics.report.model import AttemptRow, End, Gpus, Report
 from trainer.pages.wording import percent, size
 
-BUCKETS = {
-    Bucket.TRAINING: "steps that led to the newest weights",
-    Bucket.EVALUATION: "evaluation",
-    Bucket.CHECKPOINT_SAVE: "steps waited for a save",
-    Bucket.DATA_LOADING: "steps waited for their batch",
-    Bucket.PROGRAM_START: "first step of an attempt",
-    Bucket.TRAINING_PREP: "opening data, building and compiling the model",
-    Bucket.CHECKPOINT_RESTORE: "loading a checkpoint",
-    Bucket.INIT: "processes start and find each other",
-    Bucket.WASTED_PROGRESS: "steps that had to be done again",
-    Bucket.INFRA_RECOVERY: "nobody trained, from one attempt to the next",
-    Bucket.OTHER: "anything else",
-}
-"""What a second went to, useful things first."""
+BUCKETS = (
+    Bucket.TRAINING,
+    Bucket.EVALUATION,
+    Bucket.CHECKPOINT_SAVE,
+    Bucket.DATA_LOADING,
+    Bucket.PROGRAM_START,
+    Bucket.TRAINING_PREP,
+    Bucket.CHECKPOINT_RESTORE,
+    Bucket.INIT,
+    Bucket.WASTED_PROGRESS,
+    Bucket.INFRA_RECOVERY,
+    Bucket.OTHER,
+)
+"""As they are shown: useful things first."""
 
 
 def facts(report: Report) -> list[tuple[str, str]]:

@@ -13,10 +13,12 @@ from rich.console import Console
 
 from tests.unit.metrics.report.conftest import Run, account, gpu, training
 from tests.unit.pages.reading import Page, contrast
+from trainer.metrics.goodput import Bucket
 from trainer.metrics.report import RunReport, report_run
 from trainer.metrics.report.charts import TimeAxis, goodput_plot, timeline_plot
 from trainer.metrics.report.html import render_page, write_page
 from trainer.metrics.report.text import print_report
+from trainer.metrics.report.wording import BUCKETS
 
 
 def printed(run: RunReport, other: RunReport | None = None) -> str:
@@ -142,3 +144,7 @@ def test_pages_of_long_runs_stay_small(new_run: Callable[..., Run]) -> None:
     assert "Curves have more points than a drawing has columns" in page
     assert found.goodput[-1].buckets == (1.0, *(0.0,) * 4, 12_000.0, *(0.0,) * 5)
     assert len(found.goodput) <= 4096
+
+
+def test_every_bucket_has_a_place() -> None:
+    assert sorted(BUCKETS) == sorted(Bucket)
