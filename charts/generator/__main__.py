@@ -1,7 +1,8 @@
 """Write the generated files of charts/ and manifests/; `--check` fails if one of them is not what it should be.
 
-Run by `make generate` and `make check`. Values schema, README, values files and dashboards need nothing but this package and the `dashboards` extra; the
-manifests are rendered by helm, from `--helm PATH` or the `helm` on PATH, and left out with a word where there is none.
+Run by `make generate` and `make check`. Schemas, READMEs, values files and dashboards need nothing but this package and
+the `dashboards` extra; the manifests are rendered by helm, from `--helm PATH` or the `helm` on PATH, and left out with
+a word where there is none.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ dashboards, the counters for dcgm-exporter. Each part is switched by a value. Ge
 `make generate`; what the dashboards show is in [docs/observability.md](../../docs/observability.md).
 
 ```text
-helm install gpt-platform charts/gpt-platform --namespace monitoring --set monitoring.serviceMonitor.enabled=true
+helm install gpt-platform charts/gpt-platform --namespace monitoring --set serviceMonitor.enabled=true
 ```
 
 """

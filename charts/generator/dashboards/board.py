@@ -16,6 +16,8 @@ from charts.generator.dashboards.panels import SOURCE, Row
 
 _WIDTH = 24
 _TAG = "gpt-run"
+# Grafana's number for a variable's query that is given as text, such as label_values(...).
+_TYPED_BY_HAND = 5
 # Grafana's own marks, which every dashboard has to list.
 _GRAFANA = looks.DataSourceRef(type_val="grafana", uid="-- Grafana --")
 
@@ -104,7 +106,7 @@ def _source() -> dashboards.DatasourceVariable:
 
 def _variable(variable: Variable) -> dashboards.QueryVariable:
     # Everything is `.*`, so that series without the label are found too: outside a cluster none has a namespace.
-    query = {"query": variable.query, "refId": variable.name, "qryType": 5 if "query_result" not in variable.query else 3}
+    query: dict[str, object] = {"query": variable.query, "refId": variable.name, "qryType": _TYPED_BY_HAND}
     built = (
         dashboards.QueryVariable(variable.name)
         .label(variable.label)

@@ -89,25 +89,33 @@ def _stats() -> list[Panel]:
 def _quality() -> list[Panel]:
     return [
         _by_tokens("Loss", "Training loss over tokens.", "none", "trainer_loss"),
-        _by_tokens("Validation loss", "Validation loss over tokens; steps, since it holds until the next evaluation.",
-                   "none", "trainer_validation_loss"),
+        _by_tokens(
+            "Validation loss",
+            "Validation loss over tokens; steps, since it holds until the next evaluation.",
+            "none",
+            "trainer_validation_loss",
+        ),
         _by_tokens("Gradient norm", "Before clipping, over tokens.", "none", "trainer_grad_norm", logarithmic=True),
         _by_tokens("Learning rate", "Over tokens.", "sci", "trainer_learning_rate"),
     ]
 
 
 def _price() -> list[Panel]:
-    gpu_hours = f'sum by (namespace, run) (max by (namespace, run, bucket) (trainer_gpu_seconds_total{{{_BOTH}}})) / 3600'
+    gpu_seconds = f"sum by (namespace, run) ({newest('trainer_gpu_seconds_total', _BOTH, 'bucket')})"
     return [
-        _by_tokens("Tokens per second", "Speed of the steps over tokens: two runs at the same point of training.",
-                   TOKENS_PER_SECOND, "trainer_tokens_per_second"),
+        _by_tokens(
+            "Tokens per second",
+            "Speed of the steps over tokens: two runs at the same point of training.",
+            TOKENS_PER_SECOND,
+            "trainer_tokens_per_second",
+        ),
         against(
             "GPU hours",
             "All GPU hours of the run's life, faults included, over the tokens that they gave.",
             "h",
             "si:tok",
             _TOKENS,
-            gpu_hours,
+            f"{gpu_seconds} / 3600",
         ),
     ]
 

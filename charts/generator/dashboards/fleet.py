@@ -5,7 +5,7 @@ from __future__ import annotations
 from charts.generator.dashboards.board import NAMESPACE, RUNS, Board
 from charts.generator.dashboards.panels import TOKENS_PER_SECOND, Column, Panel, Query, Row, amounts, lines, rows, stat
 from charts.generator.dashboards.queries import RUNS as SELECTOR
-from charts.generator.dashboards.queries import grown, life, newest
+from charts.generator.dashboards.queries import age, events, life, newest
 
 _DAY_SECONDS = 86400
 # Share of time below which a GPU does nothing worth its price.
@@ -56,12 +56,12 @@ def _now() -> list[Panel]:
         stat("Workers", "Ranks of all runs: GPUs, or processes on CPUs.", "short", Query(f"sum ({_ranks()})")),
         stat(
             "Idle GPUs",
-            "GPUs that ran a kernel in less than 5% of every sample of ten minutes. With dcgm-exporter all of the cluster "
-            "count, without it only those that runs hold.",
+            "GPUs that ran a kernel in less than 5% of every sample of ten minutes. With dcgm-exporter all of the"
+            " cluster count, without it only those that runs hold.",
             "short",
             Query(f"count(({_gpu_use('10m')}) < {_IDLE}) or 0 * count({_gpu_use('10m')})"),
             thresholds=((None, "green"), (1, "orange"), (8, "red")),
-            runbook="GpuIdle",
+            runbook="GptRunGpuIdle",
         ),
         stat(
             "Goodput of the last day",
@@ -90,9 +90,7 @@ def _now() -> list[Panel]:
             Column("workers", "none", _ranks()),
             Column("attempt", "none", newest("trainer_attempt", SELECTOR)),
             Column("goodput", "percentunit", newest("trainer_run_goodput_ratio", SELECTOR)),
-            Column(
-                "checkpoint", "s", f"time() - {newest('trainer_checkpoint_last_timestamp_seconds', SELECTOR)}"
-            ),
+            Column("checkpoint", "s", age("trainer_checkpoint_last_timestamp_seconds", SELECTOR)),
             Column("end", "dateTimeFromNow", f"{newest('trainer_eta_timestamp_seconds', SELECTOR)} * 1000"),
             Column("spent", "locale", newest("trainer_run_cost", SELECTOR)),
             Column("lost", "locale", newest("trainer_run_cost_lost", SELECTOR)),
@@ -128,9 +126,9 @@ def _over_time() -> list[Panel]:
             "Restarts by run",
             "Attempts that ended, whatever the reason.",
             "short",
-            Query(grown("trainer_restarts_total", "$__rate_interval", SELECTOR), "{{run}}"),
+            Query(events("trainer_restarts_total", SELECTOR), "{{run}}"),
             thresholds=((None, "green"), (3, "red")),
-            runbook="RestartStorm",
+            runbook="GptRunRestartStorm",
             bars=True,
             stacked=True,
         ),
@@ -153,7 +151,7 @@ def _money() -> list[Panel]:
             "GPUs that ran a kernel in less than 5% of every sample of ten minutes.",
             "short",
             Query(f"count(({_gpu_use('10m')}) < {_IDLE}) or 0 * count({_gpu_use('10m')})", "idle"),
-            runbook="GpuIdle",
+            runbook="GptRunGpuIdle",
         ),
         amounts(
             "GPU hours of the last day",

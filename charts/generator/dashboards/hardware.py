@@ -68,7 +68,7 @@ def _now() -> list[Panel]:
             "short",
             Query(f"sum({on_node('DCGM_EXP_XID_ERRORS_COUNT')}) or 0 * count({on_node('DCGM_FI_DEV_XID_ERRORS')})"),
             thresholds=((None, "green"), (1, "red")),
-            runbook="GpuXid",
+            runbook="GptRunNewXid",
         ),
         stat(
             "Rows that could not be replaced",
@@ -76,7 +76,7 @@ def _now() -> list[Panel]:
             "short",
             Query(f"sum({on_node('DCGM_FI_DEV_ROW_REMAP_FAILURE')})"),
             thresholds=((None, "green"), (1, "red")),
-            runbook="GpuXid",
+            runbook="GptRunNewXid",
         ),
     ]
 
@@ -137,11 +137,12 @@ def _state() -> list[Panel]:
             f"Of the multiprocessors. One below the others makes all wait.{_ON_DCGM}",
             "hertz",
             Query(per_gpu("DCGM_FI_DEV_SM_CLOCK", " * 1e6"), _GPU),
-            runbook="StragglerRank",
+            runbook="GptRunStraggler",
         ),
         lines(
             "Reasons to slow down",
-            f"Why clocks were held down, by how often it was seen in five minutes. An idle GPU is no trouble.{_ON_DCGM}",
+            "Why clocks were held down, by how often it was seen in five minutes. An idle GPU is no "
+            f"trouble.{_ON_DCGM}",
             "short",
             Query(
                 f"max by (node, gpu, clock_event) ({on_node('DCGM_EXP_CLOCK_EVENTS_COUNT')})",
@@ -159,7 +160,7 @@ def _faults() -> list[Panel]:
             "short",
             Query(f"max by (node, gpu, xid) ({on_node('DCGM_EXP_XID_ERRORS_COUNT')})", _GPU + " XID {{xid}}"),
             thresholds=((None, "green"), (1, "red")),
-            runbook="GpuXid",
+            runbook="GptRunNewXid",
             bars=True,
             span=8,
         ),
@@ -170,14 +171,16 @@ def _faults() -> list[Panel]:
             Query(per_gpu("DCGM_FI_DEV_ECC_SBE_VOL_TOTAL", ""), _GPU + " corrected"),
             Query(per_gpu("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", ""), _GPU + " uncorrected"),
             Query(per_gpu("DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS", ""), _GPU + " rows replaced"),
-            runbook="GpuXid",
+            runbook="GptRunNewXid",
             span=8,
         ),
         lines(
             "PCIe transfers repeated",
             f"Within the last minutes; more than a few: a bad slot or riser.{_ON_DCGM}",
             "short",
-            Query(f"max by (node, gpu) ({on_node('DCGM_FI_DEV_PCIE_REPLAY_COUNTER', '$__rate_interval')})", _GPU),
+            Query(
+                f"round(max by (node, gpu) ({on_node('DCGM_FI_DEV_PCIE_REPLAY_COUNTER', '$__rate_interval')}))", _GPU
+            ),
             bars=True,
             span=8,
         ),
@@ -193,18 +196,49 @@ def _nodes() -> list[Panel]:
     )
     disk = 'min by (instance) (node_filesystem_avail_bytes{fstype!~"tmpfs|overlay|squashfs|ramfs", mountpoint="/"})'
     return [
-        lines("CPU", "Share of the node's cores in use.", "percentunit",
-              Query(per_node(f"1 - {idle}", "trainer_node_cpu_ratio"), "{{node}}"), most=1, span=8),
-        lines("Memory", "Of the node, in use.", "bytes",
-              Query(per_node(used, "trainer_node_memory_used_bytes"), "{{node}}"), span=8),
-        lines("Disk left", "Of the node's root, or of the run's cache: remote shards and snapshots lie there.", "bytes",
-              Query(per_node(disk, "trainer_node_disk_free_bytes"), "{{node}}"), span=8),
-        lines("Network", "Both directions of the node's own interfaces. RDMA goes past it.", "Bps",
-              Query(per_node(network, "trainer_node_network_bytes_per_second"), "{{node}}"), span=8),
-        lines("PCIe", f"Both directions, by GPU.{_ON_DCGM}", "Bps",
-              Query(_both("DCGM_FI_PROF_PCIE_TX_BYTES", "DCGM_FI_PROF_PCIE_RX_BYTES"), _GPU), span=8),
-        lines("NVLink", f"Both directions, by GPU.{_ON_DCGM}", "Bps",
-              Query(_both("DCGM_FI_PROF_NVLINK_TX_BYTES", "DCGM_FI_PROF_NVLINK_RX_BYTES"), _GPU), span=8),
+        lines(
+            "CPU",
+            "Share of the node's cores in use.",
+            "percentunit",
+            Query(per_node(f"1 - {idle}", "trainer_node_cpu_ratio"), "{{node}}"),
+            most=1,
+            span=8,
+        ),
+        lines(
+            "Memory",
+            "Of the node, in use.",
+            "bytes",
+            Query(per_node(used, "trainer_node_memory_used_bytes"), "{{node}}"),
+            span=8,
+        ),
+        lines(
+            "Disk left",
+            "Of the node's root, or of the run's cache: remote shards and snapshots lie there.",
+            "bytes",
+            Query(per_node(disk, "trainer_node_disk_free_bytes"), "{{node}}"),
+            span=8,
+        ),
+        lines(
+            "Network",
+            "Both directions of the node's own interfaces. RDMA goes past it.",
+            "Bps",
+            Query(per_node(network, "trainer_node_network_bytes_per_second"), "{{node}}"),
+            span=8,
+        ),
+        lines(
+            "PCIe",
+            f"Both directions, by GPU.{_ON_DCGM}",
+            "Bps",
+            Query(_both("DCGM_FI_PROF_PCIE_TX_BYTES", "DCGM_FI_PROF_PCIE_RX_BYTES"), _GPU),
+            span=8,
+        ),
+        lines(
+            "NVLink",
+            f"Both directions, by GPU.{_ON_DCGM}",
+            "Bps",
+            Query(_both("DCGM_FI_PROF_NVLINK_TX_BYTES", "DCGM_FI_PROF_NVLINK_RX_BYTES"), _GPU),
+            span=8,
+        ),
     ]
 
 

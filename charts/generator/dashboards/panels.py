@@ -75,8 +75,10 @@ def stat(
     decimals: int | None = None,
     span: int = 4,
 ) -> Panel:
-    """One number per series, as of now; the series' name instead with `names`."""
-    shown = looks.BigValueTextMode.NAME if names else looks.BigValueTextMode.AUTO
+    """One number per series, as of now, with its name where a query gives one; the name alone with `names`."""
+    shown = looks.BigValueTextMode.VALUE
+    if any(query.legend for query in queries):
+        shown = looks.BigValueTextMode.NAME if names else looks.BigValueTextMode.VALUE_AND_NAME
     panel = (
         stats.Panel()
         .graph_mode(looks.BigValueGraphMode.NONE)
@@ -132,9 +134,7 @@ def lines(
     if most is not None:
         panel.min(0).max(most)
     if len(thresholds) > 1:
-        panel.thresholds_style(
-            common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED)
-        )
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(looks.GraphThresholdsStyleMode.DASHED))
     return _described(panel, title, description, unit, queries, thresholds, runbook)
 
 
@@ -224,17 +224,15 @@ def against(
     """
     panel = xychart.Panel().height(10).span(span).mapping(xy_models.SeriesMapping.AUTO)
     for letter, expr in (("A", x), ("B", y)):
-        panel.with_target(
-            prom.Dataquery().expr(expr).range().format(prom_models.PromQueryFormat.TABLE).ref_id(letter)
-        )
+        panel.with_target(prom.Dataquery().expr(expr).range().format(prom_models.PromQueryFormat.TABLE).ref_id(letter))
     for transformer, options in _PER_RUN:
         panel.with_transformation(models.DataTransformerConfig(transformer, options=options))
-    axes = xychart.XYSeriesConfig().x(_column("x", xychart.XychartXYSeriesConfigX()))
-    panel.series([axes.y(_column("y", xychart.XychartXYSeriesConfigY()))])
-    panel.show(xy_models.XYShowMode.LINES).line_width(2)
+    series = xychart.XYSeriesConfig().x(xychart.XychartXYSeriesConfigX().matcher(_column("A")))
+    panel.series([series.y(xychart.XychartXYSeriesConfigY().matcher(_column("B")))])
+    panel.show(xy_models.XYShowMode.LINES).line_width(2).axis_label(title)
     if logarithmic:
         panel.scale_distribution(common.ScaleDistributionConfig().type(looks.ScaleDistribution.LOG).log(10))
-    panel.override_by_name("x", [models.DynamicConfigValue("unit", across), *_LINEAR])
+    panel.override_by_name("Value #A", [models.DynamicConfigValue("unit", across), *_LINEAR])
     return _described(panel, title, description, unit, [], GREEN, None)
 
 
@@ -245,28 +243,22 @@ _LINEAR = [
 _NOTHING = {"id": "isNull", "options": {}}
 _PER_RUN: list[tuple[str, dict[str, Any]]] = [
     ("merge", {}),
-    (
-        "organize",
-        {
-            "excludeByName": {"Time": True, "namespace": True},
-            "indexByName": {},
-            "renameByName": {"Value #A": "x", "Value #B": "y"},
-        },
-    ),
+    ("organize", {"excludeByName": {"Time": True, "namespace": True}, "indexByName": {}, "renameByName": {}}),
     (
         "filterByValue",
         {
             "type": "exclude",
             "match": "any",
-            "filters": [{"fieldName": name, "config": _NOTHING} for name in ("x", "y")],
+            "filters": [{"fieldName": f"Value #{letter}", "config": _NOTHING} for letter in "AB"],
         },
     ),
     ("partitionByValues", {"fields": ["run"], "keepFields": False, "naming": {"asLabels": True}}),
 ]
 
 
-def _column(name: str, axis: Any) -> Any:
-    return axis.matcher(xychart.MatcherConfig().id("byName").options(name))
+def _column(letter: str) -> xychart.MatcherConfig:
+    """The values of a query, by the name that Grafana gives them where there are several."""
+    return xychart.MatcherConfig().id("byName").options(f"Value #{letter}")
 
 
 def _described(

@@ -14,8 +14,8 @@ RUN = 'namespace=~"$namespace", run="$run"'
 RUNS = 'namespace=~"$namespace", run=~"$run"'
 """The runs of a dashboard with several."""
 
-# Pods of a PyTorchJob, and of a RayJob's workers. dcgm-exporter says which pod has a GPU, as `pod`, or as `exported_pod`
-# where Prometheus keeps that label for the exporter's own.
+# Pods of a PyTorchJob, and of a RayJob's workers. dcgm-exporter names the pod that has a GPU `pod`, or, where
+# Prometheus keeps that label for the exporter's own, as `exported_pod`.
 _PODS = "($run)(-worker-[0-9]+|-[a-z0-9]+-.*worker-[a-z0-9]+)"
 
 
@@ -24,9 +24,20 @@ def newest(metric: str, selector: str = RUN, *labels: str) -> str:
     return f"max by ({_by(labels)}) ({metric}{{{selector}}})"
 
 
-def grown(metric: str, window: str = "$__range", selector: str = RUN, *labels: str) -> str:
+def grown(metric: str, window: str, selector: str = RUN, *labels: str) -> str:
     """By how much a counter grew within the window, per run and `labels`."""
     return f"sum by ({_by(labels)}) (increase({metric}{{{selector}}}[{window}]))"
+
+
+def events(metric: str, selector: str = RUN, *labels: str) -> str:
+    """How many events a counter has seen around each point: whole ones, though Prometheus extrapolates."""
+    return f"round({grown(metric, '$__rate_interval', selector, *labels)})"
+
+
+def age(metric: str, selector: str = RUN) -> str:
+    """Seconds since a timestamp, of runs that have not ended."""
+    ended = f'trainer_phase{{{selector}, phase=~"finished|failed"}} == 1'
+    return f"time() - {newest(metric, selector)} unless on (namespace, run) ({ended})"
 
 
 def speed(metric: str, selector: str = RUN, *labels: str) -> str:
@@ -72,7 +83,8 @@ def per_node(exporter: str, fill_in: str) -> str:
     named = f"({exporter}) * on (instance) group_left (nodename) max by (instance, nodename) (node_uname_info)"
     renamed = f'max by (node) (label_replace({named}, "node", "$1", "nodename", "(.+)"))'
     # Node-exporter knows no runs and no list of the chosen: the names decide.
-    chosen = f'{renamed} and on (node) (label_replace(node_uname_info{{nodename=~"$node"}}, "node", "$1", "nodename", "(.+)"))'
+    names = 'label_replace(node_uname_info{nodename=~"$node"}, "node", "$1", "nodename", "(.+)")'
+    chosen = f"{renamed} and on (node) {names}"
     return f'({chosen}) or on (node) max by (node) ({fill_in}{{{RUNS}, node=~"$node"}})'
 
 

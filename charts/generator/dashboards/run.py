@@ -14,7 +14,7 @@ from charts.generator.dashboards.panels import (
     states,
 )
 from charts.generator.dashboards.queries import RUN as SELECTOR
-from charts.generator.dashboards.queries import grown, newest, of_run, speed
+from charts.generator.dashboards.queries import age, events, grown, newest, of_run, speed
 
 
 def board() -> Board:
@@ -42,29 +42,29 @@ def _health() -> list[Panel]:
             "none",
             Query(f"{newest('trainer_phase', SELECTOR, 'phase')} == 1", "{{phase}}"),
             names=True,
-            runbook="RunAbsent",
+            runbook="GptRunCoordinatorGone",
         ),
         stat(
             "Since the last step",
-            "Seconds since a step was finished. Some minutes are normal while a checkpoint is restored or an evaluation "
-            "runs; longer means that the run hangs or waits for workers.",
+            "Seconds since a step was finished. Some minutes are normal while a checkpoint is restored or an "
+            "evaluation runs; longer means that the run hangs or waits for workers.",
             "s",
-            Query(f"time() - {newest('trainer_last_step_timestamp_seconds')}"),
+            Query(age("trainer_last_step_timestamp_seconds")),
             thresholds=((None, "green"), (120, "orange"), (600, "red")),
-            runbook="RunStalled",
+            runbook="GptRunStalled",
         ),
         stat(
             "Since the last checkpoint",
             "Age of the newest commit: what a lost worker would cost now, in seconds of training.",
             "s",
-            Query(f"time() - {newest('trainer_checkpoint_last_timestamp_seconds')}"),
+            Query(age("trainer_checkpoint_last_timestamp_seconds")),
             thresholds=((None, "green"), (1800, "orange"), (7200, "red")),
-            runbook="CheckpointOverdue",
+            runbook="GptRunCheckpointOld",
         ),
         stat(
             "Workers",
-            "Ranks that train, and launchers that have reported to the coordinator. Fewer ranks than were asked for: "
-            "pods are pending or their nodes are gone.",
+            "Ranks that train, and launchers that have reported to the coordinator. Fewer ranks than were asked "
+            "for: pods are pending or their nodes are gone.",
             "short",
             Query(newest("trainer_world_size"), "ranks"),
             Query(newest("gptrun_coordinator_members"), "launchers"),
@@ -100,12 +100,12 @@ def _speed() -> list[Panel]:
             TOKENS_PER_SECOND,
             Query(newest("trainer_tokens_per_second"), "newest steps"),
             Query(speed("trainer_tokens_total"), "wall time"),
-            runbook="ThroughputDropped",
+            runbook="GptRunThroughputDrop",
         ),
         lines(
             "Use of the GPUs",
-            "Model FLOP utilization (FLOP that the model needs, over what the GPUs could do), and the share of time in "
-            "which the GPUs ran some kernel. Kernels that wait for the network count in the second alone.",
+            "Model FLOP utilization (FLOP that the model needs, over what the GPUs could do), and the share of "
+            "time in which the GPUs ran some kernel. Kernels that wait for the network count in the second alone.",
             "percentunit",
             Query(newest("trainer_mfu_ratio"), "model FLOP utilization"),
             Query(f"avg ({of_run('DCGM_FI_DEV_GPU_UTIL', 'trainer_gpu_utilization_ratio')})", "GPU utilization"),
@@ -113,8 +113,8 @@ def _speed() -> list[Panel]:
         ),
         lines(
             "Parts of a step",
-            "Where a step's time goes. Communication is what is not hidden behind computation. Data above a few percent: "
-            "the loader is too slow.",
+            "Where a step's time goes. Communication is what is not hidden behind computation. Data above a few "
+            "percent: the loader is too slow.",
             "percentunit",
             Query(newest("trainer_step_share_ratio", SELECTOR, "part"), "{{part}}"),
             stacked=True,
@@ -129,11 +129,11 @@ def _speed() -> list[Panel]:
         ),
         lines(
             "Ranks' own work in a step",
-            "Seconds a rank works in a step, without its waits for others: the fastest, median and slowest rank. All wait "
-            "for the slowest.",
+            "Seconds a rank works in a step, without its waits for others: the fastest, median and slowest rank. "
+            "All wait for the slowest.",
             "s",
             Query(newest("trainer_rank_step_seconds", SELECTOR, "stat"), "{{stat}}"),
-            runbook="StragglerRank",
+            runbook="GptRunStraggler",
             span=8,
         ),
         lines(
@@ -141,7 +141,7 @@ def _speed() -> list[Panel]:
             "Which rank it was. A line that stays is one slow GPU or node; one that jumps is chance.",
             "none",
             Query(newest("trainer_slowest_rank"), "rank"),
-            runbook="StragglerRank",
+            runbook="GptRunStraggler",
             span=8,
         ),
         lines(
@@ -158,12 +158,13 @@ def _quality() -> list[Panel]:
     return [
         lines(
             "Loss",
-            "Mean over the target tokens of the whole global batch, and over the validation set. After a fault the curve "
-            "goes on from the checkpoint: steps done again give the same values. By tokens: the Compare dashboard.",
+            "Mean over the target tokens of the whole global batch, and over the validation set. After a fault "
+            "the curve goes on from the checkpoint: steps done again give the same values. By tokens: the Compare"
+            " dashboard.",
             "none",
             Query(newest("trainer_loss"), "training"),
             Query(newest("trainer_validation_loss"), "validation"),
-            runbook="LossSpike",
+            runbook="GptRunLossSpike",
             span=24,
         ),
         lines(
@@ -177,12 +178,12 @@ def _quality() -> list[Panel]:
         lines("Learning rate", "Of the newest step.", "sci", Query(newest("trainer_learning_rate"), "rate"), span=8),
         lines(
             "Steps without a finite gradient",
-            "Steps that were left out because a gradient was infinite or no number. A few belong to fp16; in bf16 and "
-            "fp32 there should be none.",
+            "Steps that were left out because a gradient was infinite or no number. A few belong to fp16; in bf16"
+            " and fp32 there should be none.",
             "short",
-            Query(grown("trainer_nonfinite_steps_total", "$__rate_interval"), "steps"),
+            Query(events("trainer_nonfinite_steps_total"), "steps"),
             thresholds=((None, "green"), (1, "red")),
-            runbook="NonFiniteLoss",
+            runbook="GptRunNonFiniteLoss",
             bars=True,
             span=8,
         ),
@@ -198,6 +199,7 @@ def _faults() -> list[Panel]:
             "percentunit",
             Query(newest("trainer_run_goodput_ratio")),
             thresholds=((None, "red"), (0.8, "orange"), (0.95, "green")),
+            runbook="GptRunLowGoodput",
             decimals=1,
         ),
         stat(
@@ -247,8 +249,8 @@ def _faults() -> list[Panel]:
         ),
         lines(
             "Time by purpose",
-            "Seconds of each second, by what they were for. Steps count as training once a checkpoint holds them, so they "
-            "come in lumps.",
+            "Seconds of each second, by what they were for. Steps count as training once a checkpoint holds them,"
+            " so they come in lumps.",
             "percentunit",
             Query(speed("trainer_goodput_seconds_total", SELECTOR, "bucket"), "{{bucket}}"),
             stacked=True,
@@ -256,20 +258,20 @@ def _faults() -> list[Panel]:
         ),
         lines(
             "Restarts",
-            "Attempts that ended, by reason. Failures count against the run's budget; preemptions, scaling and lost nodes "
-            "do not.",
+            "Attempts that ended, by reason. Failures count against the run's budget; preemptions, scaling and "
+            "lost nodes do not.",
             "short",
-            Query(grown("trainer_restarts_total", "$__rate_interval", SELECTOR, "reason"), "{{reason}}"),
+            Query(events("trainer_restarts_total", SELECTOR, "reason"), "{{reason}}"),
             thresholds=((None, "green"), (3, "red")),
-            runbook="RestartStorm",
+            runbook="GptRunRestartStorm",
             bars=True,
             stacked=True,
             span=8,
         ),
         lines(
             "Checkpoints",
-            "Seconds from the start of a save to its commit, and seconds that training stood still for saves within the "
-            "last minutes.",
+            "Seconds from the start of a save to its commit, and seconds that training stood still for saves "
+            "within the last minutes.",
             "s",
             Query(newest("trainer_checkpoint_duration_seconds"), "save"),
             Query(grown("trainer_checkpoint_stall_seconds_total", "$__rate_interval"), "standstill"),
@@ -279,9 +281,9 @@ def _faults() -> list[Panel]:
             "Failed saves",
             "Saves that failed; training went on without them. More than one in a row: the store refuses or is away.",
             "short",
-            Query(grown("trainer_checkpoint_failures_total", "$__rate_interval"), "failures"),
+            Query(events("trainer_checkpoint_failures_total"), "failures"),
             thresholds=((None, "green"), (1, "red")),
-            runbook="CheckpointOverdue",
+            runbook="GptRunCheckpointFailing",
             bars=True,
             span=8,
         ),
