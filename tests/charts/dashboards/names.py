@@ -1,4 +1,4 @@
-"""The series that dashboards may ask for: the trainer's by the contract, the exporters' by what they are told to make."""
+"""The series that dashboards may ask for: the trainer's by the contract, exporters' by what they are told to make."""
 
 from __future__ import annotations
 

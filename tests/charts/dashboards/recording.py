@@ -22,15 +22,22 @@ _BUCKETS = (
     "init", "training_prep", "checkpoint_restore", "program_start", "data_loading", "training", "checkpoint_save",
     "evaluation", "wasted_progress", "infra_recovery", "other",
 )  # fmt: skip
-_PARTS = {"data": 0.02, "forward_backward": 0.7, "communication": 0.15, "optimizer": 0.08, "checkpoint": 0.03, "other": 0.02}
+_PARTS = {
+    "data": 0.02,
+    "forward_backward": 0.7,
+    "communication": 0.15,
+    "optimizer": 0.08,
+    "checkpoint": 0.03,
+    "other": 0.02,
+}
 
 Sample = tuple[str, dict[str, str], float]
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, text: str) -> None:
     """Write the blocks of a Prometheus' data folder, by promtool."""
     lines = folder / "recorded.txt"
-    lines.write_text(openmetrics())
+    lines.write_text(text)
     promtool = shutil.which("promtool")
     assert promtool is not None
     command = [promtool, "tsdb", "create-blocks-from", "openmetrics", str(lines), str(folder / "data")]
@@ -38,11 +45,13 @@ def write(folder: Path) -> None:
     lines.unlink()
 
 
-def openmetrics() -> str:
-    """All samples in OpenMetrics' text form."""
+def openmetrics(*, exporters: bool = True) -> str:
+    """All samples in OpenMetrics' text form, with or without those of dcgm-exporter and node-exporter."""
     families: dict[str, list[str]] = defaultdict(list)
     for moment in range(SINCE, UNTIL + 1, SCRAPE_SECONDS):
         for name, labels, value in _scrape(moment):
+            if not exporters and name.startswith(("DCGM_", "node_")):
+                continue
             text = ",".join(f'{key}="{content}"' for key, content in labels.items())
             families[name].append(f"{name}{{{text}}} {value} {moment}")
     body = [line for name, lines in sorted(families.items()) for line in (f"# TYPE {name} unknown", *lines)]
@@ -94,15 +103,21 @@ def _run(run: str, moment: int, *, began: int, world: int, speed: float, level: 
             "run_info", 1, version="0.1.0", model="gpt2", parameters="124000000", precision="bf16",
             config_sha256="abc" + run, image="trainer:0.1.0", git_commit="0123abc",
         ),
-        gauge("tokens_total", own * speed), gauge("steps_total", own * speed / 500_000), gauge("flops_total", own * 1e14),
-        gauge("nonfinite_steps_total", 1 if own > 3000 else 0),
+        gauge("tokens_total", own * speed), gauge("steps_total", own * speed / 500_000),
+        gauge("flops_total", own * 1e14), gauge("nonfinite_steps_total", 1 if own > 3000 else 0),
         gauge("checkpoint_stall_seconds_total", own // 600 * 1.5), gauge("checkpoint_failures_total", own // 5000),
-        ("gptrun_coordinator_members", labels, world), ("gptrun_coordinator_rounds_total", {**labels, "reason": "Scaled"}, 1),
+        ("gptrun_coordinator_members", labels, world),
+        ("gptrun_coordinator_rounds_total", {**labels, "reason": "Scaled"}, 1),
     )  # fmt: skip
     phase = "waiting" if down else "starting" if age < 60 else "saving" if age % 600 < 30 else "training"
     for name in _PHASES:
         yield gauge("phase", float(name == phase), phase=name)
-    spent = {"training": trained * 0.93, "checkpoint_save": trained * 0.04, "other": trained * 0.03, "init": min(age, 60)}
+    spent = {
+        "training": trained * 0.93,
+        "checkpoint_save": trained * 0.04,
+        "other": trained * 0.03,
+        "init": min(age, 60),
+    }
     spent |= {"wasted_progress": lost, "infra_recovery": away}
     for bucket in _BUCKETS:
         yield gauge("goodput_seconds_total", spent.get(bucket, 0), bucket=bucket)
