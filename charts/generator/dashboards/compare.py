@@ -70,13 +70,8 @@ def _stats() -> list[Panel]:
         rows(
             "What they are",
             "Model, precision, version and configuration of each: equal hashes are equal run files.",
-            Column("run", "none", "", "/d/gpt-run-run?var-run=${__data.fields.run}&${__url_time_range}"),
-            Column(
-                "",
-                "none",
-                "max by (namespace, run, model, parameters, precision, version, git_commit, config_sha256) "
-                f"(last_over_time(trainer_run_info{{{_BOTH}}}[$__range]))",
-            ),
+            "max by (namespace, run, model, parameters, precision, version, git_commit, config_sha256) "
+            f"(last_over_time(trainer_run_info{{{_BOTH}}}[$__range]))",
             Column("steps", "none", _final("trainer_run_steps")),
             Column("tokens", "si:tok", _final("trainer_run_tokens")),
             Column("attempts", "none", _final("trainer_attempt")),

@@ -81,8 +81,7 @@ def _now() -> list[Panel]:
         rows(
             "Runs",
             "Every run with a coordinator. A click on its name opens its dashboard.",
-            Column("run", "none", "", "/d/gpt-run-run?var-run=${__data.fields.run}&${__url_time_range}"),
-            Column("", "none", f"{newest('trainer_phase', SELECTOR, 'phase')} == 1"),
+            f"{newest('trainer_phase', SELECTOR, 'phase')} == 1",
             Column("step", "none", newest("trainer_run_steps", SELECTOR)),
             Column("loss", "none", newest("trainer_loss", SELECTOR)),
             Column("tokens/s", TOKENS_PER_SECOND, newest("trainer_tokens_per_second", SELECTOR)),

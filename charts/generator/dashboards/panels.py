@@ -184,34 +184,30 @@ class Column:
     """A column of a table of runs."""
 
     title: str
-    """Empty where a label of the query is what is shown, and its value is not."""
     unit: str
     expr: str
-    link: str = ""
-    """Where a click leads; ${__data.fields.run} is the row's run."""
 
 
-def rows(title: str, description: str, key: Column, *columns: Column, span: int = 24, height: int = 9) -> Panel:
-    """One row for each run: its key, which is a label, then the columns' values."""
-    panel = table.Panel().height(height).span(span)
-    shown: dict[str, str] = {}
-    hidden = {"Time": True}
-    for number, column in enumerate(columns):
-        letter = _letter(number)
-        query = prom.Dataquery().expr(column.expr).instant().format(prom_models.PromQueryFormat.TABLE).ref_id(letter)
-        panel.with_target(query)
-        if column.title:
-            shown[f"Value #{letter}"] = column.title
-            panel.override_by_name(column.title, [models.DynamicConfigValue("unit", column.unit)])
-        else:
-            hidden[f"Value #{letter}"] = True
-    if key.link:
-        link = {"title": f"Open {key.title}", "url": key.link, "targetBlank": False}
-        panel.override_by_name(key.title, [models.DynamicConfigValue("links", [link])])
+def rows(title: str, description: str, labels: str, *columns: Column, height: int = 9) -> Panel:
+    """One row for each run: its name, which opens its dashboard, the labels that `labels` gives, then the columns."""
+    panel = table.Panel().height(height).span(24)
+    renamed = {}
+    for number, expr in enumerate([labels, *(column.expr for column in columns)]):
+        query = prom.Dataquery().expr(expr).instant().format(prom_models.PromQueryFormat.TABLE)
+        panel.with_target(query.ref_id(_letter(number)))
+    for number, column in enumerate(columns, start=1):
+        renamed[f"Value #{_letter(number)}"] = column.title
+        panel.override_by_name(column.title, [models.DynamicConfigValue("unit", column.unit)])
+    link = {"title": "Open the run", "url": _RUN_URL, "targetBlank": False}
+    panel.override_by_name("run", [models.DynamicConfigValue("links", [link])])
     panel.with_transformation(models.DataTransformerConfig("merge", options={}))
-    organised = {"excludeByName": hidden, "renameByName": shown, "indexByName": {}}
+    # The value of the first query says nothing.
+    organised = {"excludeByName": {"Time": True, "Value #A": True}, "renameByName": renamed, "indexByName": {}}
     panel.with_transformation(models.DataTransformerConfig("organize", options=organised))
-    return _described(panel, title, description, key.unit, [], GREEN, None)
+    return _described(panel, title, description, "none", [], GREEN, None)
+
+
+_RUN_URL = "/d/gpt-run-run?${datasource:queryparam}&var-run=${__data.fields.run}&${__url_time_range}"
 
 
 def against(
