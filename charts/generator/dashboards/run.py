@@ -129,8 +129,8 @@ def _speed() -> list[Panel]:
         ),
         lines(
             "Ranks' own work in a step",
-            "Seconds a rank works in a step, without its waits for others: the fastest, median and slowest rank. "
-            "All wait for the slowest.",
+            "Seconds a rank worked in the newest profiled step, without its waits for others: the fastest, median "
+            "and slowest rank. All wait for the slowest.",
             "s",
             Query(newest("trainer_rank_step_seconds", SELECTOR, "stat"), "{{stat}}"),
             runbook="GptRunStraggler",
@@ -138,15 +138,16 @@ def _speed() -> list[Panel]:
         ),
         lines(
             "Slowest rank",
-            "Which rank it was. A line that stays is one slow GPU or node; one that jumps is chance.",
+            "Which rank had most work of its own in that step. A line that stays is one slow GPU or node; one that "
+            "jumps is chance.",
             "none",
             Query(newest("trainer_slowest_rank"), "rank"),
             runbook="GptRunStraggler",
             span=8,
         ),
         lines(
-            "Memory of a rank",
-            "The largest of all ranks. Reserved close to total: the next longer activation ends in OutOfMemory.",
+            "Memory of rank 0",
+            "The others hold as much. Reserved close to total: the next longer activation ends in OutOfMemory.",
             "bytes",
             Query(newest("trainer_memory_bytes", SELECTOR, "kind"), "{{kind}}"),
             span=8,
