@@ -6,7 +6,7 @@ at the same moments and joins them (`panels.against`). One stat says the losses 
 
 from __future__ import annotations
 
-from charts.generator.dashboards.board import NAMESPACE, Board, Variable
+from charts.generator.dashboards.board import NAMESPACE, RUN, Board, Variable
 from charts.generator.dashboards.panels import TOKENS_PER_SECOND, Column, Panel, Query, Row, against, rows, stat
 from charts.generator.dashboards.queries import newest
 
@@ -14,7 +14,8 @@ _BOTH = 'namespace=~"$namespace", run=~"$run_a|$run_b"'
 _TOKENS = newest("trainer_run_tokens", _BOTH)
 # How far from the wanted number of tokens a sample may be.
 _NEAR = 0.02
-_LIST = 'label_values(trainer_attempt{namespace=~"$namespace"}, run)'
+# Leaves out the first, so that two runs are shown before anything is chosen.
+_OTHERS = 'label_values(trainer_attempt{namespace=~"$namespace", run!="$run_a"}, run)'
 
 
 def board() -> Board:
@@ -23,7 +24,7 @@ def board() -> Board:
         uid="gpt-run-compare",
         title="gpt-run / Compare",
         description="Two runs by the tokens that they have seen. The range has to hold both of them.",
-        variables=[NAMESPACE, Variable("run_a", "Run A", _LIST), Variable("run_b", "Run B", _LIST)],
+        variables=[NAMESPACE, Variable("run_a", "Run A", RUN.query), Variable("run_b", "Run B", _OTHERS)],
         rows=[
             Row("At the same number of tokens", _stats()),
             Row("Quality by tokens", _quality()),
