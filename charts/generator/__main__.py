@@ -1,7 +1,8 @@
 """Write the generated files of charts/ and manifests/; `--check` fails if one of them is not what it should be.
 
-Run by `make generate` and `make check`. Values schema, README and values files need nothing but this package; the
-manifests are rendered by helm, from `--helm PATH` or the `helm` on PATH, and left out with a word where there is none.
+Run by `make generate` and `make check`. Schemas, READMEs, values files and dashboards need nothing but this package and
+the `dashboards` extra; the manifests are rendered by helm, from `--helm PATH` or the `helm` on PATH, and left out with
+a word where there is none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import sys
 from pathlib import Path
 
 from charts.generator import manifests, readme, runs, schema
-from charts.generator.values import CHART, ROOT, read_values
+from charts.generator.dashboards.files import dashboard_files
+from charts.generator.values import CHART, PLATFORM, ROOT, read_values
 
 
 def main() -> None:
@@ -34,13 +36,16 @@ def main() -> None:
 
 
 def chart_files() -> dict[Path, str]:
-    """What is generated inside the chart: path -> text."""
-    entries = read_values()
-    return {
-        CHART / "values.schema.json": schema.schema_text(entries),
-        CHART / "README.md": readme.readme_text(entries),
-        **{CHART / name: text for name, text in runs.values_files().items()},
-    }
+    """What is generated inside the charts: path -> text."""
+    files = {CHART / name: text for name, text in runs.values_files().items()}
+    # A chart can read no file of another, so both carry the dashboards.
+    dashboards = dashboard_files()
+    for chart in (CHART, PLATFORM):
+        entries = read_values(chart / "values.yaml")
+        files[chart / "values.schema.json"] = schema.schema_text(chart.name, entries)
+        files[chart / "README.md"] = readme.readme_text(chart.name, entries)
+        files |= {chart / name: text for name, text in dashboards.items()}
+    return files
 
 
 def write(files: dict[Path, str]) -> list[str]:

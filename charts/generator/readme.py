@@ -1,4 +1,4 @@
-"""Makes the chart's README from values.yaml: how it is used, and every value with its default and meaning."""
+"""Makes a chart's README from values.yaml: how it is used, and every value with its default and meaning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from charts.generator.values import Entry
 
-_INTRODUCTION = """\
+_RUN = """\
 # gpt-run
 
 One pretraining run of a GPT-style model on GPU nodes that come and go: a PyTorchJob or a RayJob, the coordinator where
@@ -23,21 +23,40 @@ Needed in the cluster: Kubernetes 1.27 or newer and, for `backend: pytorchjob`, 
 `backend: rayjob`, KubeRay 1.6. Values files:
 
 """
+_PLATFORM = """\
+# gpt-platform
+
+What a cluster needs once, beside any number of runs: metrics of all runs scraped by one ServiceMonitor, Grafana
+dashboards, the counters for dcgm-exporter. Each part is switched by a value. Generated from `values.yaml` by
+`make generate`; what the dashboards show is in [docs/observability.md](../../docs/observability.md).
+
+```text
+helm install gpt-platform charts/gpt-platform --namespace monitoring --set serviceMonitor.enabled=true
+```
+
+"""
 
 
-def readme_text(entries: list[Entry]) -> str:
-    """The whole file."""
+def readme_text(chart: str, entries: list[Entry]) -> str:
+    """The whole file of a chart."""
+    return (_PLATFORM if chart == "gpt-platform" else _RUN + _values_files()) + _values(entries)
+
+
+def _values_files() -> str:
     # Late: the values files' descriptions come from the same table that writes them.
     from charts.generator.runs import RUNS
 
     lines = [f"| `{run.file}` | {run.description} |" for run in RUNS]
-    table = "\n".join(["| file | run |", "| --- | --- |", *lines])
+    return "\n".join(["| file | run |", "| --- | --- |", *lines]) + "\n\n"
+
+
+def _values(entries: list[Entry]) -> str:
     top = [entry for entry in entries if not entry.is_section]
     sections = [entry for entry in entries if entry.is_section]
-    body = ["## Values", "", *_table(top, "")]
+    body = ["## Values"] + (["", *_table(top, "")] if top else [])
     for section in sections:
         body += ["", f"### `{section.key}`", "", section.description, "", *_table(section.children, f"{section.key}.")]
-    return _INTRODUCTION + table + "\n\n" + "\n".join(body) + "\n"
+    return "\n".join(body) + "\n"
 
 
 def _table(entries: list[Entry], prefix: str) -> list[str]:

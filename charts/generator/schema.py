@@ -29,15 +29,15 @@ _OWN_TYPES: dict[str, dict[str, Any]] = {
 _NAMES = {dict: "object", list: "array", bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
-def schema_text(entries: list[Entry]) -> str:
-    """The whole file."""
+def schema_text(chart: str, entries: list[Entry]) -> str:
+    """The whole file of a chart."""
     definitions: dict[str, Any] = {}
     properties = {entry.key: _property(entry, definitions) for entry in entries}
     # Helm puts it into the values of a chart that is part of another.
     properties["global"] = {"type": "object", "description": "Values of a parent chart; not read."}
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Values of charts/gpt-run",
+        "title": f"Values of charts/{chart}",
         "type": "object",
         "additionalProperties": False,
         "required": [entry.key for entry in entries],

@@ -1,4 +1,4 @@
-"""Reads the chart's values.yaml with its comments: what each key means, its default and its limits.
+"""Reads a chart's values.yaml with its comments: what each key means, its default and its limits.
 
 The comment lines above a key are its description. A last line `# @schema {...}` holds JSON Schema that cannot be
 guessed from the default (limits, words, the items of a list); with `$ref` it names a type of Kubernetes or the run
@@ -16,6 +16,7 @@ from trainer.yaml_dialect import load_yaml, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gpt-run"
+PLATFORM = ROOT / "charts" / "gpt-platform"
 
 _KEY = re.compile(r"^( *)([A-Za-z][A-Za-z0-9]*):")
 _COMMENT = re.compile(r"^ *# ?(.*)$")
@@ -46,6 +47,13 @@ def read_values(path: Path = CHART / "values.yaml") -> list[Entry]:
     assert isinstance(values, dict)
     comments = _comments(path.read_text(encoding="utf-8"))
     return [_entry((str(key),), value, comments) for key, value in values.items()]
+
+
+def home() -> str:
+    """Where the project lives, as the charts say."""
+    chart = load_yaml(CHART / "Chart.yaml")
+    assert isinstance(chart, dict)
+    return str(chart["home"])
 
 
 def _entry(path: tuple[str, ...], default: Any, comments: dict[tuple[str, ...], list[str]]) -> Entry:

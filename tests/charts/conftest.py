@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from charts.generator.values import PLATFORM
 from tests.charts.rendering import Chart
 from tests.integration.servers import go_tool
 
@@ -18,5 +19,11 @@ def helm() -> Path:
 
 @pytest.fixture
 def chart(helm: Path, tmp_path: Path) -> Chart:
-    """The chart with the fewest values that render."""
+    """The run's chart with the fewest values that render."""
     return Chart(helm, tmp_path)
+
+
+@pytest.fixture
+def platform(helm: Path, tmp_path: Path) -> Chart:
+    """The platform's chart."""
+    return Chart(helm, tmp_path, PLATFORM, {})

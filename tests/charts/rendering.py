@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ JOB_KINDS = ("PyTorchJob", "RayJob")
 
 @dataclass(frozen=True)
 class Chart:
-    """The chart, rendered with MINIMAL and what a test lays over it."""
+    """A chart, rendered with the fewest values and what a test lays over them."""
 
     helm: Path
     folder: Path
     path: Path = CHART
+    fewest: Object = field(default_factory=lambda: MINIMAL)
 
     def render(self, values: Object | None = None, *arguments: str, release: str = RELEASE) -> list[Object]:
         """Everything that is rendered, hooks and tests included."""
@@ -72,7 +73,7 @@ class Chart:
 
     def _template(self, values: Object, arguments: tuple[str, ...], release: str) -> subprocess.CompletedProcess[str]:
         minimal, over = self.folder / "minimal.json", self.folder / "values.json"
-        minimal.write_text(json.dumps(MINIMAL))
+        minimal.write_text(json.dumps(self.fewest))
         over.write_text(json.dumps(values))
         start = ("template", release, str(self.path), "--kube-version", KUBERNETES, "--values", str(minimal))
         return self.run(*start, *arguments, "--values", str(over))

@@ -35,12 +35,12 @@ _LABEL_VALUE = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
 _DNS_LABEL = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
 
 
-def problems(node: Object) -> list[str]:
-    """All that is wrong with an object."""
+def problems(node: Object, labels: tuple[str, ...] = LABELS) -> list[str]:
+    """All that is wrong with an object, which has to have these labels."""
     name = f"{node['kind']}/{node['metadata']['name']}"
-    found = [*_schema_problems(node), *_name_problems(node)]
+    found = [*_schema_problems(node), *_name_problems(node, labels)]
     for pod in pods(node):
-        found += [*_pod_schema_problems(pod), *insecurities(pod["spec"]), *_label_problems(pod["metadata"])]
+        found += [*_pod_schema_problems(pod), *insecurities(pod["spec"]), *_label_problems(pod["metadata"], labels)]
     return [f"{name}: {problem}" for problem in found]
 
 
@@ -90,17 +90,17 @@ def _strict(node: Any) -> Any:
     return kept
 
 
-def _name_problems(node: Object) -> list[str]:
+def _name_problems(node: Object, labels: tuple[str, ...]) -> list[str]:
     name = node["metadata"]["name"]
     # A CronJob's Jobs and a Deployment's pods have longer names than the object.
     limit = {"CronJob": 52, "RayJob": 47}.get(node["kind"], 63)
     found = [] if _DNS_LABEL.match(name) and len(name) <= limit else [f"name {name!r}"]
-    return found + _label_problems(node["metadata"])
+    return found + _label_problems(node["metadata"], labels)
 
 
-def _label_problems(metadata: Object) -> list[str]:
+def _label_problems(metadata: Object, expected: tuple[str, ...]) -> list[str]:
     labels = metadata.get("labels", {})
-    missing = [f"label {label} is missing" for label in LABELS if label not in labels]
+    missing = [f"label {label} is missing" for label in expected if label not in labels]
     return missing + [f"label {key}: {value!r}" for key, value in labels.items() if not _LABEL_VALUE.match(value)]
 
 

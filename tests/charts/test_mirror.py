@@ -1,4 +1,6 @@
-"""tests/charts/templates mirrors the chart's templates: a default, a switched and a refused case for each."""
+"""tests/charts/templates and tests/charts/platform mirror the charts' templates: a default, a switched and a refused
+case for each.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from charts.generator.values import CHART
+from charts.generator.values import CHART, PLATFORM
 
+MIRRORS = {CHART: "templates", PLATFORM: "platform"}
 TEMPLATES = [
-    file.relative_to(CHART / "templates")
-    for file in sorted((CHART / "templates").rglob("*"))
+    (chart, file.relative_to(chart / "templates"))
+    for chart in MIRRORS
+    for file in sorted((chart / "templates").rglob("*"))
     if file.is_file() and file.suffix != ".tpl"
 ]
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=str)
-def test_each_template_has_its_three_cases(template: Path) -> None:
+@pytest.mark.parametrize(("chart", "template"), TEMPLATES, ids=lambda path: path.name)
+def test_each_template_has_its_three_cases(chart: Path, template: Path) -> None:
     name = f"test_{template.stem.lower().replace('-', '_')}.py"
-    mirror = Path(__file__).parent / "templates" / template.parent / name
+    mirror = Path(__file__).parent / MIRRORS[chart] / template.parent / name
     assert mirror.is_file(), f"{template} has no {mirror.name}"
     tests = [node.name for node in ast.parse(mirror.read_text()).body if isinstance(node, ast.FunctionDef)]
     for case in ("test_default", "test_switched", "test_refused"):

@@ -6,6 +6,7 @@
 {{- include "gpt-run.checkWorkers" . }}
 {{- include "gpt-run.checkScheduling" . }}
 {{- include "gpt-run.checkJobs" . }}
+{{- include "gpt-run.checkMonitoring" . }}
 {{- end }}
 
 {{- define "gpt-run.checkName" -}}
@@ -94,5 +95,12 @@
 {{- fail (printf "jobs.%s.output: %q is lost with its pod; write below store.volume.mountPath %q and name the volume in store.volume.claimName" $name $job.output $.Values.store.volume.mountPath) }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "gpt-run.checkMonitoring" -}}
+{{- $dashboards := .Values.monitoring.dashboards -}}
+{{- if and $dashboards.enabled (not $dashboards.labels) }}
+{{- fail "monitoring.dashboards.labels: empty; Grafana's sidecar finds ConfigMaps by a label, such as grafana_dashboard: \"1\"" }}
 {{- end }}
 {{- end }}
