@@ -14,6 +14,10 @@ from pathlib import Path
 from charts.generator import manifests, readme, runs, schema
 from charts.generator.values import CHART, ROOT, read_values
 
+PLATFORM = ROOT / "charts" / "gpt-platform"
+# Helm reads no file outside of a chart, so the rules that both have are copied: kept in the platform's.
+SHARED = ("files/rules/run.yaml", "templates/_rules.tpl")
+
 
 def main() -> None:
     """Write or check every generated file."""
@@ -40,6 +44,7 @@ def chart_files() -> dict[Path, str]:
         CHART / "values.schema.json": schema.schema_text(entries),
         CHART / "README.md": readme.readme_text(entries),
         **{CHART / name: text for name, text in runs.values_files().items()},
+        **{CHART / name: (PLATFORM / name).read_text(encoding="utf-8") for name in SHARED},
     }
 
 
