@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 
 from charts.generator import manifests, readme, runs, schema
-from charts.generator.values import CHART, ROOT, read_values
+from charts.generator.values import CHART, PLATFORM, ROOT, read_values
 
-PLATFORM = ROOT / "charts" / "gpt-platform"
 # Helm reads no file outside of a chart, so the rules that both have are copied: kept in the platform's.
 SHARED = ("files/rules/run.yaml", "templates/_rules.tpl")
 

@@ -16,6 +16,7 @@ from trainer.yaml_dialect import load_yaml, parse_yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "gpt-run"
+PLATFORM = ROOT / "charts" / "gpt-platform"
 
 _KEY = re.compile(r"^( *)([A-Za-z][A-Za-z0-9]*):")
 _COMMENT = re.compile(r"^ *# ?(.*)$")

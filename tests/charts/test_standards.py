@@ -36,7 +36,7 @@ EVERYTHING: Object = {
     "scheduling": {"queueName": "team", "schedulerName": "gang", "gang": True},
     "lifecycle": {"ttlSecondsAfterFinished": 60, "activeDeadlineSeconds": 1000000, "suspend": True},
     "network": {"env": [{"name": "NCCL_DEBUG", "value": "INFO"}]},
-    "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "prom"}}},
+    "monitoring": {"serviceMonitor": {"enabled": True, "labels": {"release": "prom"}}, "rules": {"enabled": True}},
     "policy": {"enabled": True},
     "jobs": {
         "nodeSelector": {"pool": "cpu"},

@@ -8,9 +8,8 @@ from typing import Any
 
 import yaml
 
-from charts.generator.__main__ import PLATFORM
 from charts.generator.manifests import KUBERNETES
-from charts.generator.values import ROOT
+from charts.generator.values import PLATFORM, ROOT
 from tests.charts.rendering import Chart, find
 
 Group = dict[str, Any]

@@ -142,7 +142,7 @@ class Run:
             f"trainer_run_info precision={self.precision}": 1,
             "trainer_attempt": self.attempt,
             "trainer_loss": loss,
-            "trainer_tokens_per_second": self.speed,
+            "trainer_tokens_per_second": self.speed if self.phase in ("training", "evaluating", "saving") else 0.0,
             "trainer_tokens_total": self.tokens,
             "trainer_run_steps": self.steps,
             "trainer_last_step_timestamp_seconds": self.last_step,
