@@ -24,11 +24,13 @@ class Promtool:
     folder: Path
     groups: list[Group]
 
-    def firing(self, samples: Samples, moments: Mapping[float, str | tuple[str, ...]], *, ever: tuple[str, ...]) -> None:
+    def firing(
+        self, samples: Samples, moments: Mapping[float, str | tuple[str, ...]], *, ever: tuple[str, ...]
+    ) -> None:
         """Assert which alerts fire at which minute, and that no others than `ever` fire at any time."""
         last = len(next(iter(samples.values()))) * TICK_SECONDS / 60
         tests = [
-            _query('count by (alertname) (ALERTS{alertstate="firing"})', minute, {name: 1 for name in _names(firing)})
+            _query('count by (alertname) (ALERTS{alertstate="firing"})', minute, dict.fromkeys(_names(firing), 1))
             for minute, firing in moments.items()
         ]
         everything = 'count by (alertname) (count_over_time(ALERTS{alertstate="firing"}[1d]) > bool 0 > 0)'

@@ -1,7 +1,7 @@
 """A run as its metrics show it, for promtool: what a Prometheus would scrape of it every 30 seconds.
 
-A test's script changes the run while time goes on. All that the rules read is served, so a script of trouble shows which
-alerts it raises, and one without trouble that it raises none.
+A test's script changes the run while time goes on. All that the rules read is served, so a script of trouble shows
+which alerts it raises, and one without trouble that it raises none.
 """
 
 from __future__ import annotations
@@ -121,9 +121,7 @@ class Run:
             deployment = f'namespace="team", deployment="{self.name}-coordinator"'
             found[f"kube_deployment_spec_replicas{{{deployment}}}"] = 1
         if self.serving and self.installed:
-            found |= {
-                self._series(metric): value for metric, value in self._metrics().items() if value is not None
-            }
+            found |= {self._series(metric): value for metric, value in self._metrics().items() if value is not None}
         return found
 
     def _metrics(self) -> dict[str, float | None]:
@@ -164,7 +162,7 @@ Script = Callable[[Run, float], None]
 
 
 def simulate(minutes: float, script: Script | None = None, **changes: object) -> Samples:
-    """Series -> a value for each scrape, None where there was none. The script is called before each, with the minute."""
+    """Series -> a value for each scrape, None where there was none. The script is called before each, with minutes."""
     run = Run(**changes)  # type: ignore[arg-type]  # fields of every type, given by tests
     scrapes = []
     for tick in range(int(minutes * 60 / TICK_SECONDS)):
@@ -178,7 +176,7 @@ def simulate(minutes: float, script: Script | None = None, **changes: object) ->
 
 def at(minute: float, change: Callable[[Run], object]) -> Script:
     """A script that does one thing once."""
-    
+
     def once(run: Run, now: float) -> None:
         if now == minute:
             change(run)

@@ -33,15 +33,17 @@ QUIET: dict[str, Script] = {
         at(100, lambda run: run.restart(Reason.PREEMPTED)),
     ),
     "a-coordinator-restarts": script(
-        at(60, coordinator_away), at(61, Run.new_coordinator),
+        at(60, coordinator_away),
+        at(61, Run.new_coordinator),
         at(80, lambda run: run.restart(Reason.WORKER_FAILED)),
         at(90, Run.new_coordinator),
         at(100, lambda run: run.restart(Reason.WORKER_FAILED)),
-    ),  # fmt: skip
+    ),
     "suspended-and-resumed": script(
-        at(60, lambda run: run.restart(Reason.SUSPENDED)), at(60, Run.wait),
+        at(60, lambda run: run.restart(Reason.SUSPENDED)),
+        at(60, Run.wait),
         at(190, lambda run: run.restart(Reason.SUSPENDED, seconds=240)),
-    ),  # fmt: skip
+    ),
     "suspended-without-a-coordinator": script(at(60, Run.wait), at(70, coordinator_away)),
     "finished": script(at(60, finish)),
     "finished-and-its-server-ends": script(at(60, finish), at(61, coordinator_away)),
@@ -56,7 +58,5 @@ def test_no_alert_fires(promtool: Promtool, trouble: Script) -> None:
 
 
 def test_no_alert_fires_at_the_end_of_a_run_whose_server_ends_with_it(promtool: Promtool) -> None:
-    trouble = script(
-        at(59, lambda run: setattr(run, "eta_seconds", 60)), at(60, coordinator_away)
-    )
+    trouble = script(at(59, lambda run: setattr(run, "eta_seconds", 60)), at(60, coordinator_away))
     promtool.firing(simulate(120, trouble), {}, ever=())

@@ -13,9 +13,10 @@ from trainer.elastic.reasons import Reason
 def samples() -> Samples:
     """Two runs; of one the coordinator and the attempt restart."""
     first = script(
-        at(60, lambda run: setattr(run, "serving", False)), at(62, Run.new_coordinator),
+        at(60, lambda run: setattr(run, "serving", False)),
+        at(62, Run.new_coordinator),
         at(89, lambda run: run.restart(Reason.WORKER_FAILED)),
-    )  # fmt: skip
+    )
     return simulate(180, first) | simulate(180, name="other", speed=50_000.0)
 
 
@@ -38,8 +39,8 @@ def test_a_runs_seconds_are_one_series(promtool: Promtool, samples: Samples) -> 
 
 
 def test_gpu_hours_by_bucket(promtool: Promtool, samples: Samples) -> None:
-    # Within the hour before minute 121 one run has trained all the time. The other lost the 14 minutes after its save at
-    # minute 75 and a minute and a half to come up.
+    # Within the hour before minute 121 one run has trained all the time. The other lost the 14 minutes after its save
+    # at minute 75, and a minute and a half to come up.
     hours = {
         '{bucket="training"}': GPUS * (60 + 45.5) / 60,
         '{bucket="wasted_progress"}': GPUS * 14 / 60,

@@ -28,7 +28,9 @@ def test_promtool_takes_the_rules_of_both_charts(
 ) -> None:
     for groups in (platform_rules(helm, scale=scale), run_rules(chart, release="demo", scale=scale)):
         file = write_rules(groups, tmp_path / "rules.yaml")
-        result = subprocess.run([programs.promtool, "check", "rules", file], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [programs.promtool, "check", "rules", file], capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, result.stdout + result.stderr
         assert not re.search("<[a-z0-9 ]+>", file.read_text()), "a placeholder is left"
 
