@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.integration.metrics.conftest import MakeNodes, Watch
-from tests.integration.metrics.scraping import Prometheus
+from tests.integration.metrics.scraping import WAIT_SECONDS, Prometheus
 from tests.integration.servers import BUCKET, free_port, s3_environment, s3_server
 
 pytestmark = pytest.mark.slow
@@ -32,16 +32,16 @@ def test_a_run_that_hangs(make_nodes: MakeNodes, watch: Watch) -> None:
 
 
 def test_a_loss_that_is_not_a_number(make_nodes: MakeNodes, watch: Watch) -> None:
-    nodes = make_nodes(guard={"nonfinite_steps": 1_000_000})
+    nodes = make_nodes(guard={"nonfinite_steps": 1_000_000}, checkpoint={"every_steps": 1_000_000})
     server = watch(nodes)
-    good = nodes.start("steps=20")
-    assert good.wait() == 0, good.text
-    nodes.coordinator.wait()
-    nodes.start_coordinator()
+    good = nodes.start()
+    wait_for_steps(server)
+    good.popen.terminate()
+    assert good.wait() == 75, good.text
+    # Weights overflow in an update, so that every later loss is not a number; nothing of it is saved.
     bad = nodes.start("optimizer.lr=1e35")
     server.wait_for("GptRunNonFiniteLoss", "firing")
-    bad.popen.terminate()
-    bad.wait()
+    bad.power_off()
     nodes.start()
     wait_for_steps(server)
     server.wait_for("GptRunNonFiniteLoss", "inactive")
@@ -62,16 +62,18 @@ def test_a_store_that_is_down(make_nodes: MakeNodes, watch: Watch, tmp_path: Pat
         assert "GptRunStalled" not in server.alerts()
 
 
+@pytest.mark.timeout(600)
 def test_a_rank_that_is_slow(make_nodes: MakeNodes, watch: Watch) -> None:
-    nodes = make_nodes(log={"every_steps": 5, "profile_seconds": 0.01}, batch={"sequences": 96, "micro_sequences": 32})
+    # Steps are profiled more seldom where that costs much, as it does with steps this short: hence the patience.
+    nodes = make_nodes(log={"every_steps": 5, "profile_seconds": 0.01}, batch={"sequences": 64, "micro_sequences": 32})
     server = watch(nodes)
-    launcher = nodes.start(nproc=3)
+    launcher = nodes.start(nproc=2)
     wait_for_steps(server)
     server.wait_until(lambda: server.query("trainer_slowest_rank"), "no rank was measured")
     with slowed(launcher.workers()[1]):
-        fires(server, "GptRunStraggler")
+        fires(server, "GptRunStraggler", seconds=240)
         server.wait_until(lambda: server.query("trainer_slowest_rank")[0][1] == 1, "rank 1 is not the slowest")
-    server.wait_for("GptRunStraggler", "inactive")
+    server.wait_for("GptRunStraggler", "inactive", seconds=240)
 
 
 def test_workers_that_are_killed_again_and_again(make_nodes: MakeNodes, watch: Watch) -> None:
@@ -88,9 +90,9 @@ def test_workers_that_are_killed_again_and_again(make_nodes: MakeNodes, watch: W
     server.wait_for("GptRunRestartStorm", "inactive")
 
 
-def fires(server: Prometheus, alert: str) -> None:
+def fires(server: Prometheus, alert: str, *, seconds: float = WAIT_SECONDS) -> None:
     """Wait until an alert with a `for:` fires, which it was pending before."""
-    server.wait_for(alert, "firing")
+    server.wait_for(alert, "firing", seconds)
     assert server.has_been(alert, "pending")
 
 
