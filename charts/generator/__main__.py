@@ -16,6 +16,9 @@ from charts.generator import manifests, readme, runs, schema
 from charts.generator.dashboards.files import dashboard_files
 from charts.generator.values import CHART, PLATFORM, ROOT, read_values
 
+# Helm reads no file outside of a chart, so the rules that both have are copied: kept in the platform's.
+SHARED = ("files/rules/run.yaml", "templates/_rules.tpl")
+
 
 def main() -> None:
     """Write or check every generated file."""
@@ -38,6 +41,7 @@ def main() -> None:
 def chart_files() -> dict[Path, str]:
     """What is generated inside the charts: path -> text."""
     files = {CHART / name: text for name, text in runs.values_files().items()}
+    files |= {CHART / name: (PLATFORM / name).read_text(encoding="utf-8") for name in SHARED}
     # A chart can read no file of another, so both carry the dashboards.
     dashboards = dashboard_files()
     for chart in (CHART, PLATFORM):

@@ -25,7 +25,7 @@ CRDS = {
     "RayJob": (KUBERAY, "github.com/ray-project/kuberay/ray-operator", "config/crd/bases/ray.io_rayjobs.yaml"),
 }
 # Resources whose CRD is not in a module that is pinned here; they are checked field by field.
-UNCHECKED = ("ServiceMonitor", "TrainingRun")
+UNCHECKED = ("PrometheusRule", "ServiceMonitor", "TrainingRun")
 LABELS = (
     "gptrun.io/run",
     "gptrun.io/component",

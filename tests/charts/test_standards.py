@@ -39,6 +39,7 @@ EVERYTHING: Object = {
     "monitoring": {
         "serviceMonitor": {"enabled": True, "labels": {"release": "prom"}},
         "dashboards": {"enabled": True},
+        "rules": {"enabled": True},
     },
     "policy": {"enabled": True},
     "jobs": {

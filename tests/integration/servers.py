@@ -38,11 +38,15 @@ class Server:
 
 
 @contextlib.contextmanager
-def s3_server(data: Path, *, niceness: int = 0) -> Iterator[Server]:
-    """versitygw over a folder; moto where Go is missing. niceness: how far it gives way to other processes."""
-    port = free_port()
+def s3_server(data: Path, *, niceness: int = 0, port: int | None = None) -> Iterator[Server]:
+    """versitygw over a folder; moto where Go is missing.
+
+    niceness: how far it gives way to other processes. port: for a server that comes back at the place of one before,
+    which finds the objects in the folder again (moto does not).
+    """
+    port = port or free_port()
     environment = s3_environment(port)
-    (data / BUCKET).mkdir(parents=True)
+    (data / BUCKET).mkdir(parents=True, exist_ok=True)
     if shutil.which("go") is None:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     else:

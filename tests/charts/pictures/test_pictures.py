@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -20,6 +19,7 @@ from charts.generator.pictures.draw import picture
 from charts.generator.pictures.prometheus import Prometheus, Span
 from tests.charts.dashboards import recording
 from tests.integration.servers import free_port
+from tests.tools.prometheus import prometheus_programs
 
 SPAN = Span(recording.SINCE, recording.UNTIL, recording.SCRAPE_SECONDS)
 CHOSEN = ["run=demo", "run_a=demo", "run_b=other"]
@@ -30,12 +30,11 @@ _READY_SECONDS = 30
 @contextmanager
 def prometheus(folder: Path, text: str) -> Iterator[str]:
     """The address of a Prometheus that has recorded this."""
-    if shutil.which("prometheus") is None or shutil.which("promtool") is None:
-        pytest.skip("no prometheus and promtool on PATH (Debian: apt-get install prometheus)")
+    program = prometheus_programs().prometheus
     recording.write(folder, text)
     (folder / "prometheus.yml").write_text("scrape_configs: []\n")
     address = f"127.0.0.1:{free_port()}"
-    command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = [str(program), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += ["--storage.tsdb.retention.time=100y", f"--web.listen-address={address}"]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:

@@ -12,8 +12,8 @@ from tests.charts.rendering import Chart, Object, merged, nested
 from tests.charts.standards import LABELS, problems
 from tests.charts.test_values import leaves
 
-EVERYTHING: Object = {"serviceMonitor": {"enabled": True}, "dcgmCounters": {"enabled": True}}
-OTHERS: Object = {"serviceMonitor.interval": "5s"}
+EVERYTHING: Object = {name: {"enabled": True} for name in ("serviceMonitor", "dcgmCounters", "rules")}
+OTHERS: Object = {"serviceMonitor.interval": "5s", "rules.durationScale": 2}
 LEAVES = dict(leaves(read_values(PLATFORM / "values.yaml")))
 # Objects of the cluster belong to no run.
 PLATFORM_LABELS = tuple(label for label in LABELS if not label.startswith("gptrun.io/"))
