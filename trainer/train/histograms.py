@@ -1,0 +1,111 @@
+"""Histograms of parameters and gradients, module by module, without a rank ever holding more than its shard.
+
+Called by the loop every `log.histograms_every_steps`, between the backward pass and the update. Bins are the same for
+all modules, steps and world sizes, so that ranks add up their counts in one reduction and need no look at the values
+before: the edges are powers of two, four bins an octave, either sign. Modules of blocks in between are left out where
+there are too many, so that a line stays below 100 kB.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+# 2^-30 to 2^6, and the same with a minus; between them one bin for zero and what is next to it. What is beyond counts
+# into the outermost bins. wandb takes up to 512 bins.
+_SMALLEST_OCTAVE, _LARGEST_OCTAVE = -30, 6
+_BINS_PER_OCTAVE = 4
+_MOST_BLOCKS = 16
+# Values that are sorted into bins at a time: bounds the memory for it to some tens of megabytes.
+_PIECE = 2**21
+
+
+class Histograms:
+    """What one step's parameters and gradients looked like; `take` is called on every rank, in the step."""
+
+    def __init__(self, model: nn.Module, num_blocks: int) -> None:
+        self._modules = _modules(model, num_blocks)
+        self._counts: list[list[int]] | None = None
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Count, and add up over ranks. Collective."""
+        parameters = [parameter for module in self._modules.values() for parameter in module]
+        edges = torch.tensor(_EDGES[1:-1], device=_local(parameters[0]).device)
+        rows = []
+        for module in self._modules.values():
+            rows.append(_count([_local(parameter) for parameter in module], edges))
+            rows.append(_count([_local(each.grad) for each in module if each.grad is not None], edges))
+        counts = torch.stack(rows)
+        if isinstance(parameters[0], DTensor):
+            mesh, placements = parameters[0].device_mesh, parameters[0].placements
+            for dimension, placement in enumerate(placements):
+                # Replicas hold the same values: only shards add up.
+                if placement.is_shard() and mesh.size(dimension) > 1:
+                    dist.all_reduce(counts, group=mesh.get_group(dimension))
+        self._counts = counts.tolist()
+
+    def record(self) -> dict[str, Any] | None:
+        """The part of a line of histograms.jsonl; None if nothing was taken, as in a step without an update.
+
+        `counts[i]` of a module is of the values from `edges[first + i]` to the next edge.
+        """
+        if self._counts is None:
+            return None
+        rows = iter(self._counts)
+        record: dict[str, Any] = {"edges": _EDGES, "parameters": {}, "gradients": {}}
+        for module in self._modules:
+            record["parameters"][module] = _trimmed(next(rows))
+            record["gradients"][module] = _trimmed(next(rows))
+        return record
+
+
+def _positive_edges() -> list[float]:
+    bins = (_LARGEST_OCTAVE - _SMALLEST_OCTAVE) * _BINS_PER_OCTAVE
+    return [float(f"{2 ** (_SMALLEST_OCTAVE + number / _BINS_PER_OCTAVE):.6g}") for number in range(bins + 1)]
+
+
+_EDGES = [-edge for edge in reversed(_positive_edges())] + _positive_edges()
+
+
+def _modules(model: nn.Module, num_blocks: int) -> dict[str, list[nn.Parameter]]:
+    """Parameters by what they belong to: `embed`, `blocks.03.attention`, `blocks.03.mlp`, `blocks.03.norms`, ..."""
+    shown = {round(i * (num_blocks - 1) / max(1, _MOST_BLOCKS - 1)) for i in range(_MOST_BLOCKS)}
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        # A compiled block is called `_orig_mod` in between.
+        parts = [part for part in name.split(".") if part != "_orig_mod"]
+        if parts[0] == "blocks":
+            if int(parts[1]) not in shown:
+                continue
+            part = "norms" if parts[2].endswith("norm") else parts[2]
+            key = f"blocks.{int(parts[1]):02d}.{part}"
+        else:
+            key = parts[0]
+        found.setdefault(key, []).append(parameter)
+    return found
+
+
+def _count(tensors: list[Tensor], edges: Tensor) -> Tensor:
+    """Values per bin, int64 [bins]; what is beyond the edges counts into the bins at the ends."""
+    counts = torch.zeros(len(edges) + 1, dtype=torch.int64, device=edges.device)
+    for tensor in tensors:
+        for piece in tensor.flatten().split(_PIECE):
+            bins = torch.bucketize(piece.float(), edges, out_int32=True, right=True)
+            counts += torch.bincount(bins, minlength=len(counts))
+    return counts
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _trimmed(counts: list[int]) -> dict[str, Any]:
+    """Without the empty bins at both ends."""
+    filled = [number for number, count in enumerate(counts) if count]
+    first, last = (filled[0], filled[-1]) if filled else (0, -1)
+    return {"first": first, "counts": counts[first : last + 1]}
