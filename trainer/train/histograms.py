@@ -2,8 +2,8 @@
 
 Called by the loop every `log.histograms_every_steps`, between the backward pass and the update. Bins are the same for
 all modules, steps and world sizes, so that ranks add up their counts in one reduction and need no look at the values
-before: the edges are powers of two, four bins an octave, either sign. Modules of blocks in between are left out where
-there are too many, so that a line stays below 100 kB.
+before: four an octave, which a number's own upper bits name, so that counting is a shift. Modules of blocks in between
+are left out where there are too many, so that a line stays below 100 kB.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-# 2^-30 to 2^6, and the same with a minus; between them one bin for zero and what is next to it. What is beyond counts
-# into the outermost bins. wandb takes up to 512 bins.
-_SMALLEST_OCTAVE, _LARGEST_OCTAVE = -30, 6
+# The upper 11 bits of a float32: sign, exponent, and two bits of the mantissa, which are the bin.
+_SHIFT, _BINS = 21, 2**11
 _BINS_PER_OCTAVE = 4
+_EXPONENT_BIAS = 127
+# What lines show: 2^-30 to 2^6, and the same with a minus; between them one bin for zero and what is next to it. What
+# is beyond counts into the outermost bins. wandb takes up to 512 bins.
+_SMALLEST_OCTAVE, _LARGEST_OCTAVE = -30, 6
 _MOST_BLOCKS = 16
-# Values that are sorted into bins at a time: bounds the memory for it to some tens of megabytes.
+# Values that are counted at a time: bounds the memory for it to some tens of megabytes.
 _PIECE = 2**21
 
 
@@ -35,11 +38,11 @@ class Histograms:
     def take(self) -> None:
         """Count, and add up over ranks. Collective."""
         parameters = [parameter for module in self._modules.values() for parameter in module]
-        edges = torch.tensor(_EDGES[1:-1], device=_local(parameters[0]).device)
+        device = _local(parameters[0]).device
         rows = []
         for module in self._modules.values():
-            rows.append(_count([_local(parameter) for parameter in module], edges))
-            rows.append(_count([_local(each.grad) for each in module if each.grad is not None], edges))
+            rows.append(_count([_local(parameter) for parameter in module], device))
+            rows.append(_count([_local(each.grad) for each in module if each.grad is not None], device))
         counts = torch.stack(rows)
         if isinstance(parameters[0], DTensor):
             mesh, placements = parameters[0].device_mesh, parameters[0].placements
@@ -59,17 +62,20 @@ class Histograms:
         rows = iter(self._counts)
         record: dict[str, Any] = {"edges": _EDGES, "parameters": {}, "gradients": {}}
         for module in self._modules:
-            record["parameters"][module] = _trimmed(next(rows))
-            record["gradients"][module] = _trimmed(next(rows))
+            record["parameters"][module] = _shown(next(rows))
+            record["gradients"][module] = _shown(next(rows))
         return record
 
 
-def _positive_edges() -> list[float]:
-    bins = (_LARGEST_OCTAVE - _SMALLEST_OCTAVE) * _BINS_PER_OCTAVE
-    return [float(f"{2 ** (_SMALLEST_OCTAVE + number / _BINS_PER_OCTAVE):.6g}") for number in range(bins + 1)]
-
-
-_EDGES = [-edge for edge in reversed(_positive_edges())] + _positive_edges()
+_POSITIVE_EDGES = [
+    2.0**octave * (1 + part / _BINS_PER_OCTAVE)
+    for octave in range(_SMALLEST_OCTAVE, _LARGEST_OCTAVE)
+    for part in range(_BINS_PER_OCTAVE)
+] + [2.0**_LARGEST_OCTAVE]
+_EDGES = [-edge for edge in reversed(_POSITIVE_EDGES)] + _POSITIVE_EDGES
+# Bins of one sign that lines show, and which bin of the bits is the first of them.
+_SIDE = len(_POSITIVE_EDGES) - 1
+_FIRST_SHOWN = (_SMALLEST_OCTAVE + _EXPONENT_BIAS) * _BINS_PER_OCTAVE
 
 
 def _modules(model: nn.Module, num_blocks: int) -> dict[str, list[nn.Parameter]]:
@@ -90,13 +96,13 @@ def _modules(model: nn.Module, num_blocks: int) -> dict[str, list[nn.Parameter]]
     return found
 
 
-def _count(tensors: list[Tensor], edges: Tensor) -> Tensor:
-    """Values per bin, int64 [bins]; what is beyond the edges counts into the bins at the ends."""
-    counts = torch.zeros(len(edges) + 1, dtype=torch.int64, device=edges.device)
+def _count(tensors: list[Tensor], device: torch.device) -> Tensor:
+    """Values per bin of their bits, int64 [2048]."""
+    counts = torch.zeros(_BINS, dtype=torch.int64, device=device)
     for tensor in tensors:
         for piece in tensor.flatten().split(_PIECE):
-            bins = torch.bucketize(piece.float(), edges, out_int32=True, right=True)
-            counts += torch.bincount(bins, minlength=len(counts))
+            bins = (piece.float().view(torch.int32) >> _SHIFT) & (_BINS - 1)
+            counts += torch.bincount(bins, minlength=_BINS)
     return counts
 
 
@@ -104,8 +110,17 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def _trimmed(counts: list[int]) -> dict[str, Any]:
-    """Without the empty bins at both ends."""
-    filled = [number for number, count in enumerate(counts) if count]
-    first, last = (filled[0], filled[-1]) if filled else (0, -1)
-    return {"first": first, "counts": counts[first : last + 1]}
+def _shown(counts: list[int]) -> dict[str, Any]:
+    """In the bins of `_EDGES`, without the empty ones at both ends."""
+    positive, negative = counts[: _BINS // 2], counts[_BINS // 2 :]
+    last = _FIRST_SHOWN + _SIDE
+    sides = []
+    for side in (positive, negative):
+        shown = side[_FIRST_SHOWN:last]
+        shown[-1] += sum(side[last:])
+        sides.append(shown)
+    middle = sum(positive[:_FIRST_SHOWN]) + sum(negative[:_FIRST_SHOWN])
+    spread = [*reversed(sides[1]), middle, *sides[0]]
+    filled = [number for number, count in enumerate(spread) if count]
+    first, end = (filled[0], filled[-1] + 1) if filled else (0, 0)
+    return {"first": first, "counts": spread[first:end]}

@@ -65,13 +65,49 @@ class WandbTracker:
         key = os.environ.get(KEY_VARIABLE)
         if self._config.mode == "online" and not key:
             raise RuntimeError(f"{KEY_VARIABLE} is not set: give the key of your account in the environment")
+        # What there is to say comes as an exception; read when wandb is imported.
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         # Its telemetry complains in a log of its own about every server that does not take it.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         self._folder.mkdir(parents=True, exist_ok=True)
         run_id = self._id()
-        run = wandb.init(
+        try:
+            run = self._init(run_id, key)
+        except Exception:
+            # Its process would say of the next try that the id is in use.
+            wandb.teardown(exit_code=1)
+            raise
+        offline = self._config.mode == "offline"
+        self._before = newest_step(self._folder, run_id) if offline else run.starting_step - 1
+        self._last_step = self._before
+        return run
+
+    def _init(self, run_id: str, key: str | None) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            mode=self._config.mode,
+            api_key=key,
+            root_dir=str(self._folder),
+            silent=True,
+            console="off",
+            init_timeout=_INIT_SECONDS,
+            finish_timeout=_FINISH_SECONDS,
+            # What a kill can cost of offline files.
+            x_transaction_log_flush_interval=_WRITE_SECONDS,
+            # A few tries that end with the reason: the feed tries again by itself.
+            x_graphql_retry_max=3,
+            # What the machine does is in our own metrics; code, command line and packages are nobody's business.
+            x_disable_stats=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            disable_code=True,
+            disable_git=True,
+        )
+        return wandb.init(
             project=self._config.project,
             entity=self._config.entity,
             id=run_id,
@@ -79,31 +115,8 @@ class WandbTracker:
             tags=list(self._config.tags),
             config=dict(self._settings),
             resume="allow",
-            settings=wandb.Settings(
-                mode=self._config.mode,
-                api_key=key,
-                root_dir=str(self._folder),
-                silent=True,
-                console="off",
-                init_timeout=_INIT_SECONDS,
-                finish_timeout=_FINISH_SECONDS,
-                # What a kill can cost of offline files.
-                x_transaction_log_flush_interval=_WRITE_SECONDS,
-                # A few tries that end with the reason: the feed tries again by itself.
-                x_graphql_retry_max=3,
-                # What the machine does is in our own metrics; code, command line and packages are nobody's business.
-                x_disable_stats=True,
-                x_disable_meta=True,
-                x_disable_machine_info=True,
-                x_save_requirements=False,
-                disable_code=True,
-                disable_git=True,
-            ),
+            settings=settings,
         )
-        offline = self._config.mode == "offline"
-        self._before = newest_step(self._folder, run_id) if offline else run.starting_step - 1
-        self._last_step = self._before
-        return run
 
     def _id(self) -> str:
         """The run's id, drawn by the first attempt that gets here. Deleting the run's folder makes it another run."""

@@ -11,6 +11,7 @@ import pytest
 
 from tests.integration.wandb_files import messages, offline_files, rows
 from trainer.checkpoint.store import Store, open_run
+from trainer.metrics.trackers import wandb
 from trainer.metrics.trackers.base import Kind, Line
 from trainer.metrics.trackers.config import WandbConfig
 from trainer.metrics.trackers.wandb import ID_FILE, WandbTracker
@@ -22,6 +23,12 @@ SECRET = "not-a-real-key-but-forty-characters-long"
 @pytest.fixture
 def run(tmp_path: Path) -> Store:
     return open_run(str(tmp_path), "small")
+
+
+@pytest.fixture(autouse=True)
+def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """wandb's process may write as long as a slow machine lets it."""
+    monkeypatch.setattr(wandb, "_FINISH_SECONDS", 100.0)
 
 
 def line(step: int, kind: Kind = "training", **values: Any) -> Line:
