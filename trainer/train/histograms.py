@@ -31,16 +31,19 @@ class Histograms:
     """What one step's parameters and gradients looked like; `take` is called on every rank, in the step."""
 
     def __init__(self, model: nn.Module, num_blocks: int) -> None:
-        self._modules = _modules(model, num_blocks)
+        self._model, self._num_blocks = model, num_blocks
+        self._modules: list[str] = []
         self._counts: list[list[int]] | None = None
 
     @torch.no_grad()
     def take(self) -> None:
         """Count, and add up over ranks. Collective."""
-        parameters = [parameter for module in self._modules.values() for parameter in module]
+        # Looked up after the backward pass: after an evaluation FSDP has whole parameters in place until then.
+        modules = _modules(self._model, self._num_blocks)
+        parameters = [parameter for module in modules.values() for parameter in module]
         device = _local(parameters[0]).device
         rows = []
-        for module in self._modules.values():
+        for module in modules.values():
             rows.append(_count([_local(parameter) for parameter in module], device))
             rows.append(_count([_local(each.grad) for each in module if each.grad is not None], device))
         counts = torch.stack(rows)
@@ -50,7 +53,7 @@ class Histograms:
                 # Replicas hold the same values: only shards add up.
                 if placement.is_shard() and mesh.size(dimension) > 1:
                     dist.all_reduce(counts, group=mesh.get_group(dimension))
-        self._counts = counts.tolist()
+        self._modules, self._counts = list(modules), counts.tolist()
 
     def record(self) -> dict[str, Any] | None:
         """The part of a line of histograms.jsonl; None if nothing was taken, as in a step without an update.

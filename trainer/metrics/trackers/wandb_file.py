@@ -11,6 +11,7 @@ import logging
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _BLOCK_BYTES = 32 * 2**10
 _MAGIC = b":W&B"
@@ -32,12 +33,15 @@ def newest_step(folder: Path, run_id: str) -> int:
 
 
 def _steps(data: bytes) -> Iterator[int]:
-    from wandb.proto.wandb_internal_pb2 import Record
+    # Its stubs are those of one protobuf version and not of another.
+    from wandb.proto import wandb_internal_pb2
+
+    record_class: Any = vars(wandb_internal_pb2)["Record"]
 
     if not data.startswith(_MAGIC):
         raise ValueError(f"begins with {data[:8]!r}")
     for content in records_of(data):
-        record = Record()
+        record = record_class()
         record.ParseFromString(content)
         if record.HasField("history"):
             yield int(record.history.step.num)
