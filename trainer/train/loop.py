@@ -303,8 +303,10 @@ def _samples_due(run: Run) -> bool:
 def _write_samples(run: Run, sampler: Sampler) -> None:
     """Have the model go on from the prompts. Collective."""
     started = time.monotonic()
+    run.monitor.clock.enter(Bucket.EVALUATION)
     texts = sampler.texts(run.step.model, run.step.device, lambda: run.pulse.tell(phase="evaluating"))
     run.meter.pause(time.monotonic() - started)
+    run.monitor.clock.enter(Bucket.OTHER)
     for number, (prompt, text) in enumerate(texts, start=1):
         _keep(run, "samples", {**_record_head(run), "number": number, "prompt": prompt, "text": text})
 
