@@ -15,6 +15,7 @@ from trainer.data.config import DataConfig
 from trainer.elastic.config import ElasticConfig
 from trainer.evaluate.config import EvaluateConfig
 from trainer.metrics.config import CostConfig
+from trainer.metrics.trackers.config import TrackerConfig
 from trainer.model.config import ModelConfig
 from trainer.parallel.config import ParallelConfig, Precision
 from trainer.settings import Settings
@@ -88,9 +89,11 @@ class RunConfig(Settings):
     log: LogConfig = LogConfig()
     """Log lines."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    """Validation during training."""
+    """Validation and samples of text during training."""
     cost: CostConfig = CostConfig()
     """What the run is charged with."""
+    trackers: tuple[TrackerConfig, ...] = ()
+    """Where curves, samples and histograms go besides the run's own lines; each `type` at most once."""
 
     @model_validator(mode="after")
     def _check_rules_across_parts(self) -> Self:
@@ -98,6 +101,7 @@ class RunConfig(Settings):
             *self._length_problems(),
             *self._batch_problems(),
             *self._data_problems(),
+            *self._tracker_problems(),
             *self._secret_problems(),
         ]
         if problems:
@@ -141,12 +145,25 @@ class RunConfig(Settings):
             )
         return problems
 
+    def _tracker_problems(self) -> list[str]:
+        types = [tracker.type for tracker in self.trackers]
+        problems = [f"trackers: {name} is named twice; name each once" for name in set(types) if types.count(name) > 1]
+        remote = "://" in self.checkpoint.store and not self.checkpoint.store.startswith(("file://", "local://"))
+        problems += [
+            f"trackers.{index}.folder: offline files would be lost with the machine, since checkpoint.store is not on "
+            "it; name a folder on a volume that stays"
+            for index, tracker in enumerate(self.trackers)
+            if tracker.type == "wandb" and tracker.mode == "offline" and tracker.folder is None and remote
+        ]
+        return problems
+
     def _secret_problems(self) -> list[str]:
         """This file is copied into the store and into every checkpoint, so no URL in it may open a door."""
         urls = {
             "checkpoint.store": self.checkpoint.store,
             "resume": self.resume,
             "initial_weights": self.initial_weights or "",
+            "evaluate.samples.tokenizer": self.evaluate.samples.tokenizer or "",
             **{f"data.train.{i}.path": source.path for i, source in enumerate(self.data.train)},
             **{f"data.validation.{i}.path": source.path for i, source in enumerate(self.data.validation)},
         }

@@ -85,3 +85,25 @@ def test_urls_with_secrets_are_refused_and_not_shown(key: str, url: str) -> None
 def test_a_container_of_an_azure_account_is_no_secret() -> None:
     store = "abfs://container@account.dfs.core.windows.net/runs"
     assert load_run_config("tiny-gpt2", [f"checkpoint.store={store}"]).checkpoint.store == store
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["trackers=[{type: wandb}, {type: tensorboard}, {type: wandb}]"], "trackers: wandb is named twice"),
+        (
+            ["trackers=[{type: wandb, mode: offline}]", "checkpoint.store=s3://bucket/runs"],
+            "trackers.0.folder: offline files would be lost with the machine",
+        ),
+        (["trackers=[{type: mlflow}]"], "trackers"),
+    ],
+)
+def test_trackers_that_cannot_be_meant_are_refused(overrides: list[str], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        load_run_config("tiny-gpt2", overrides)
+
+
+def test_trackers_are_picked_by_type() -> None:
+    config = load_run_config("tiny-gpt2", ["trackers=[{type: tensorboard}, {type: wandb, mode: offline}]"])
+    assert [tracker.type for tracker in config.trackers] == ["tensorboard", "wandb"]
+    assert load_run_config("tiny-gpt2", ["trackers=null"]).trackers == ()

@@ -47,7 +47,6 @@ def serve(url: str, *, host: str, port: int, every_seconds: float) -> None:
                 except (OSError, TimeoutError) as error:  # a store that is away comes back
                     _log.warning("%s: not read, trying again (%s)", run.url, one_line(error))
         finally:
-            files.close()
             if board.poll() is None:
                 board.terminate()
             code = board.wait()

@@ -11,8 +11,8 @@ from trainer.checkpoint.attempts import claim_numbers, read_claim
 from trainer.checkpoint.layout import attempt_name
 from trainer.checkpoint.store import Store
 from trainer.metrics.goodput import Ledger
+from trainer.metrics.lines import log_file
 
-_SEGMENT = re.compile(r"logs/a\d+/performance-(\d+)\.jsonl")
 _ATTEMPT = re.compile(r"a(\d{4,})")
 # A local file may be long, and the newest line is its last.
 _TAIL_BYTES = 64 * 2**10
@@ -38,8 +38,9 @@ def last_ledger(run: Store, attempt: int) -> Ledger | None:
 
 def _newest_lines(run: Store, folder: str) -> Iterator[bytes]:
     """Lines of performance.jsonl, the newest first; one that was cut off in the middle may be among them."""
-    segments = {path: size for path, size in run.find(folder).items() if _SEGMENT.fullmatch(path)}
-    for path in sorted(segments, reverse=True):
-        start = max(segments[path] - _TAIL_BYTES, 0)
-        lines = run.read_bytes(path, start or None).splitlines()
+    sizes = run.find(folder)
+    segments = [file for path in sizes if (file := log_file(path)) is not None and file.kind == "performance"]
+    for segment in sorted(segments, reverse=True):
+        start = max(sizes[segment.path] - _TAIL_BYTES, 0)
+        lines = run.read_bytes(segment.path, start or None).splitlines()
         yield from reversed(lines[1:] if start else lines)

@@ -116,3 +116,5 @@ class LogConfig(Settings):
     """Steps between two log lines; also the lines of training.jsonl."""
     profile_seconds: float = Field(default=60.0, ge=0)
     """Seconds between two steps that are profiled for the shares of their parts and the slowest rank; 0 for none."""
+    histograms_every_steps: int = Field(default=0, ge=0)
+    """Steps between two histograms of parameters and gradients, in histograms.jsonl and trackers; 0: none."""

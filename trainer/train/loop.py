@@ -22,12 +22,16 @@ from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.errors import Fenced
 from trainer.evaluate.loss import Evaluation, evaluate_splits
+from trainer.evaluate.samples import Sampler
 from trainer.metrics.console import RunConsole
 from trainer.metrics.goodput import Bucket
 from trainer.metrics.hardware import memory_bytes
 from trainer.metrics.history import History
 from trainer.metrics.monitor import Monitor
 from trainer.metrics.throughput import ThroughputMeter
+from trainer.metrics.trackers.base import Kind
+from trainer.metrics.trackers.feed import Trackers
+from trainer.train.histograms import Histograms
 from trainer.train.save_clock import SaveClock
 from trainer.train.schedule import lr_factor
 from trainer.train.state import Progress, data_order, random_state, tensors_of
@@ -72,6 +76,9 @@ class Run:
     console: RunConsole
     history: History | None
     monitor: Monitor
+    trackers: Trackers | None
+    """Of rank 0, as the history is."""
+    sampler: Sampler | None
     meter: ThroughputMeter
     checkpoint_url: str | None
     """The newest committed checkpoint: the one this attempt began from, then its own."""
@@ -106,8 +113,10 @@ def train(run: Run) -> Outcome:
         run.monitor.clock.enter(Bucket.DATA_LOADING)
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
+        histograms = _histograms_if_due(run)
+        before_update = histograms.take if histograms else None
         with run.monitor.step_begins(profiled=profile_next) as sample:
-            result = train_step(run.step, batch.tokens, lambda: _own_flags(run), sample)
+            result = train_step(run.step, batch.tokens, lambda: _own_flags(run), sample, before_update)
         _advance(run, batch, result, time.monotonic() - started)
         profile_next = result.flags.profile
         # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
@@ -116,6 +125,8 @@ def train(run: Run) -> Outcome:
         suspect = not result.finite and _on_nonfinite(run, batch, result, nonfinite_in_a_row)
         if progress.step % config.log.every_steps == 0 or progress.step == run.total_steps:
             _log_step(run, batch, result, lr)
+        if histograms is not None:
+            _log_histograms(run, histograms)
         if result.flags.fenced:
             raise run.fenced or Fenced("a newer attempt owns this run")
 
@@ -123,6 +134,8 @@ def train(run: Run) -> Outcome:
         if _evaluation_due(run):
             evaluation = _evaluate(run)
             stop = stop or evaluation is None
+        if run.sampler is not None and not stop and _samples_due(run):
+            _write_samples(run, run.sampler)
         _collect(run)
         last = progress.step == run.total_steps
         if stop and not last:
@@ -153,6 +166,8 @@ def close_run(run: Run) -> None:
     """Stop reading ahead and wait for uploads; starts no collective."""
     run.loader.close()
     run.console.close()
+    if run.trackers is not None:
+        run.trackers.close()
     if run.history is not None:
         run.history.close()
 
@@ -281,6 +296,35 @@ def _evaluate(run: Run) -> Evaluation | None:
     return evaluation
 
 
+def _samples_due(run: Run) -> bool:
+    return run.progress.step % run.config.evaluate.samples.every_steps == 0 or run.progress.step == run.total_steps
+
+
+def _write_samples(run: Run, sampler: Sampler) -> None:
+    """Have the model go on from the prompts. Collective."""
+    started = time.monotonic()
+    run.monitor.clock.enter(Bucket.EVALUATION)
+    texts = sampler.texts(run.step.model, run.step.device, lambda: run.pulse.tell(phase="evaluating"))
+    run.meter.pause(time.monotonic() - started)
+    run.monitor.clock.enter(Bucket.OTHER)
+    for number, (prompt, text) in enumerate(texts, start=1):
+        _keep(run, "samples", {**_record_head(run), "number": number, "prompt": prompt, "text": text})
+
+
+def _histograms_if_due(run: Run) -> Histograms | None:
+    """For the step that is about to be taken."""
+    every = run.config.log.histograms_every_steps
+    if not every or (run.progress.step + 1) % every:
+        return None
+    return Histograms(run.step.model, run.config.model.layers)
+
+
+def _log_histograms(run: Run, histograms: Histograms) -> None:
+    found = histograms.record()
+    if found is not None:
+        _keep(run, "histograms", {**_record_head(run), **found})
+
+
 def _out_of_patience(run: Run) -> bool:
     patience = run.config.evaluate.early_stopping.patience
     return bool(patience) and run.progress.evaluations_without_improvement >= patience
@@ -365,6 +409,8 @@ def _collect(run: Run, *, wait: bool = False) -> None:
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
         if run.history is not None:
             run.history.flush(time.monotonic())
+        if run.trackers is not None:
+            run.trackers.flush()
 
 
 def _record_head(run: Run) -> dict[str, object]:
@@ -391,5 +437,12 @@ def _emit(run: Run, record: dict[str, object]) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             record[key] = None
     run.console.metrics(record)
+    _keep(run, "training", record)
+
+
+def _keep(run: Run, kind: Kind, record: dict[str, object]) -> None:
+    """A line for the run's lines files and for trackers; nobody changes it from here on."""
     if run.history is not None:
-        run.history.write(record, time.monotonic())
+        run.history.write(record, time.monotonic(), name=kind)
+    if run.trackers is not None:
+        run.trackers.write(kind, record)

@@ -14,6 +14,7 @@ from trainer.checkpoint import layout
 from trainer.checkpoint.load import find_checkpoint, require_model
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
+from trainer.metrics.trackers.start import check_trackers
 from trainer.train.datasets import open_data
 from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify
 
@@ -44,6 +45,7 @@ class Preflight:
 def preflight(config: RunConfig, *, ranks: int) -> Preflight:
     """Look at everything that needs no GPU. UserError for the first thing that does not fit."""
     check_ranks(config, ranks)
+    check_trackers(config.trackers)
     data = open_data(config)
     run_store = open_run(config.checkpoint.store, config.name)
     run_store.require_root()

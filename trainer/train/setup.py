@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from trainer.checkpoint.attempts import Attempt, AttemptClaim, PreviousEnd, claim_attempt, recent_failures
-from trainer.checkpoint.layout import Checkpoint, attempt_name
+from trainer.checkpoint.layout import RUN_FILE, Checkpoint, attempt_name
 from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.save import Hashes, Saver
@@ -28,12 +28,14 @@ from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.errors import UserError
+from trainer.evaluate.samples import build_sampler
 from trainer.metrics.console import RunConsole, human_number
 from trainer.metrics.goodput import Bucket, GoodputClock
 from trainer.metrics.hardware import device_name, peak_flops_per_second
 from trainer.metrics.history import History
 from trainer.metrics.machine import Machine, Place
 from trainer.metrics.throughput import ThroughputMeter
+from trainer.metrics.trackers.start import check_trackers, start_trackers
 from trainer.model.decoder import Decoder
 from trainer.model.size import count_parameters, flops_per_token
 from trainer.parallel.compile import compile_blocks, use_compile_cache
@@ -51,7 +53,6 @@ from trainer.train.save_clock import SaveClock
 from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
 from trainer.train.step import StepContext
 
-RUN_FILE = "run.yaml"
 # Several of them fit into one line to the launcher.
 _FAILURE_CHARACTERS = 200
 
@@ -63,9 +64,13 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     """
     check_ranks(config, world.world_size)
     check_precision(config.precision, world.device)
+    check_trackers(config.trackers)
     torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
     data = open_data(config)
     steps = total_steps(config, data.samples)
+    sampler = build_sampler(
+        config.evaluate.samples, data.train, context=config.model.context, vocab_size=config.model.vocab_size
+    )
     context = _build_step(config, world, data)
     identity = identify(config, data)
     run_store = open_run(config.checkpoint.store, config.name)
@@ -132,6 +137,16 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
             progress=progress,
             history=history,
         ),
+        trackers=start_trackers(
+            config.trackers,
+            run_store,
+            attempt_name(attempt.number),
+            first_step=progress.step + 1,
+            settings=config.model_dump(mode="json"),
+        )
+        if world.rank == 0
+        else None,
+        sampler=sampler,
         meter=ThroughputMeter(
             tokens_per_step=config.batch.sequences * config.sequence_length,
             flops_per_token=flops_per_token(config.model, config.sequence_length),

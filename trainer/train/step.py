@@ -86,12 +86,17 @@ class StepContext:
 
 
 def train_step(
-    context: StepContext, rows: np.ndarray, flags: Callable[[], Flags], sample: StepSample | None = None
+    context: StepContext,
+    rows: np.ndarray,
+    flags: Callable[[], Flags],
+    sample: StepSample | None = None,
+    before_update: Callable[[], None] | None = None,
 ) -> StepResult:
     """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch.
 
     flags: asked for this rank's own once its backward is on the way. sample: of a step that is profiled. A step whose
-    loss or gradient norm is not finite leaves the model as it was.
+    loss or gradient norm is not finite leaves the model as it was; in all others `before_update` is called with the
+    gradients before clipping, and may be collective.
     """
     loss_sum = _accumulate_gradients(context, rows)
     shared = share(loss_sum, flags(), context.world_size)
@@ -108,6 +113,8 @@ def train_step(
     loss = loss_total / (context.batch_sequences * (rows.shape[1] - 1))
     result = StepResult(loss, grad_norm, Flags.unpacked(told))
     if result.finite:
+        if before_update is not None:
+            before_update()
         if context.clip_norm and result.grad_norm > context.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, context.clip_norm, norm)
         context.optimizers.step()

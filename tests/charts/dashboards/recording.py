@@ -7,11 +7,12 @@ ran earlier, on the first node.
 from __future__ import annotations
 
 import math
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.tools.prometheus import prometheus_programs
 
 SCRAPE_SECONDS = 15
 SINCE = 1_790_000_000
@@ -38,9 +39,14 @@ def write(folder: Path, text: str) -> None:
     """Write the blocks of a Prometheus' data folder, by promtool."""
     lines = folder / "recorded.txt"
     lines.write_text(text)
-    promtool = shutil.which("promtool")
-    assert promtool is not None
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", str(lines), str(folder / "data")]
+    command = [
+        str(prometheus_programs().promtool),
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        str(lines),
+        str(folder / "data"),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     lines.unlink()
 
