@@ -123,8 +123,11 @@ def _templates(node: Any) -> list[Object]:
 
 
 def environment(pod: Object) -> dict[str, str]:
-    """Environment of a pod's first container."""
-    return {item["name"]: item["value"] for item in container(pod)["env"]}
+    """Environment of a pod's first container; of what Kubernetes fills in, the field."""
+    return {
+        item["name"]: item["value"] if "value" in item else item["valueFrom"]["fieldRef"]["fieldPath"]
+        for item in container(pod)["env"]
+    }
 
 
 def merged(base: Object, over: Object) -> Object:

@@ -7,6 +7,7 @@ left out of lines and metrics.
 from __future__ import annotations
 
 import math
+import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import psutil
 import torch
 import torch.distributed as dist
 
+# The Kubernetes node of a pod, whose own name is another.
+NODE_VARIABLE = "GPTRUN_NODE"
 # NVML and /proc are read at most this often; in between the newest figures stand.
 _READ_SECONDS = 2.0
 
@@ -59,7 +62,7 @@ class Machine:
         on_gpu = device.type == "cuda"
         self._device = device
         self.place = Place(
-            node=platform.node(),
+            node=os.environ.get(NODE_VARIABLE) or platform.node(),
             gpu=device.index if on_gpu else None,
             gpu_name=torch.cuda.get_device_name(device) if on_gpu else None,
             tells_of_node=tells_of_node,

@@ -86,6 +86,7 @@ class Monitor:
         self._sample: StepSample | None = None
         self._parts: StepParts | None = None
         self._totals = Totals()
+        self._eta_seconds: float | None = None
 
     # What the loop tells.
 
@@ -151,6 +152,7 @@ class Monitor:
         self, readings: Sequence[Reading], head: Mapping[str, Any], eta_seconds: float | None
     ) -> dict[str, Any]:
         """What an interval makes of all ranks' readings."""
+        self._eta_seconds = eta_seconds
         shares = self._shares()
         self.clock.begin_stretch()
         if self._history is None:
@@ -167,11 +169,11 @@ class Monitor:
             "memory": memory_by_kind(self._device),
             "gpus": gpus[:_MOST_SHOWN],
             "hosts": nodes[:_MOST_SHOWN],
-            **self.account(head, eta_seconds),
+            **self.account(head),
         }
 
-    def account(self, head: Mapping[str, Any], eta_seconds: float | None) -> dict[str, Any]:
-        """Time, cost and totals up to now, as fields of a report."""
+    def account(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """Time, cost and totals up to now, as fields of a report; what remains is by the newest interval."""
         ledger = self.clock.ledger()
         settled = self._settled(ledger)
         return {
@@ -181,7 +183,9 @@ class Monitor:
             "goodput_ratio": ledger.goodput_ratio,
             "settled_seconds": settled.to_json()["goodput_seconds"],
             "settled_gpu_seconds": settled.to_json()["gpu_seconds"],
-            "cost": cost_of(self._cost, ledger, tokens=head["tokens"], gpus=len(self._places), eta_seconds=eta_seconds),
+            "cost": cost_of(
+                self._cost, ledger, tokens=head["tokens"], gpus=len(self._places), eta_seconds=self._eta_seconds
+            ),
         }
 
     def close(self, head: Mapping[str, Any]) -> None:

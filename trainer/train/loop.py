@@ -252,7 +252,7 @@ def _log_end(run: Run, reason: str) -> None:
     run.monitor.event(head, "stopped" if reason == "preempted" else "finished", reason=reason)
     run.monitor.close(head)
     if run.rank == 0:
-        run.pulse.tell(**run.monitor.account(head, eta_seconds=None))
+        run.pulse.tell(**run.monitor.account(head))
 
 
 def _evaluation_due(run: Run) -> bool:
@@ -405,7 +405,7 @@ def _collect(run: Run, *, wait: bool = False) -> None:
             head = {**_record_head(run), "step": result.step}
             run.monitor.event(head, "checkpoint_failed", message=result.error or "")
             if run.rank == 0:
-                run.pulse.tell(**run.monitor.account(_record_head(run), eta_seconds=None))
+                run.pulse.tell(**run.monitor.account(_record_head(run)))
             run.console.say(f"WARNING {result.error}; training goes on, the last good checkpoint stays")
         if run.history is not None:
             run.history.flush(time.monotonic())

@@ -57,6 +57,11 @@ securityContext:
 {{- define "gpt-run.env" -}}
 - name: GPTRUN_LOG
   value: json
+# Metrics name the node, as the cluster's own exporters do.
+- name: GPTRUN_NODE
+  valueFrom:
+    fieldRef:
+      fieldPath: spec.nodeName
 - name: XDG_CACHE_HOME
   value: /cache
 - name: TORCHINDUCTOR_CACHE_DIR

@@ -52,6 +52,16 @@ class Prometheus:
             for series in data["result"]
         ]
 
+    def samples(self, name: str) -> list[tuple[Labels, list[float]]]:
+        """(labels, values as they were scraped) of each series of the last hour."""
+        found = self._get("query", query=f"{name}[1h]")["result"]
+        return [(series["metric"], [float(value) for _, value in series["values"]]) for series in found]
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Groups of rules, with each rule's health and last error."""
+        groups: list[dict[str, Any]] = self._get("rules")["groups"]
+        return groups
+
     def targets(self) -> list[dict[str, Any]]:
         """What is scraped, with health and last error."""
         found: list[dict[str, Any]] = self._get("targets")["activeTargets"]
