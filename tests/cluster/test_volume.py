@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from tests.cluster.client import Namespace, Object
 from tests.cluster.conftest import KUBECONFIG, MakeRun
 from tests.cluster.runs import RESOURCES, WAIT_SECONDS, settings
 from tests.integration.training import PIPELINE, prepare
+from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 CLAIM = "gpt-run"
@@ -54,7 +56,8 @@ def volume(namespace: Namespace, tmp_path: Path) -> Path:
 
 
 def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRun, volume: Path) -> None:
-    prepared = "/store/data/small"
+    prepared, trained = "/store/data/small", "/store/tokenizer"
+    pipeline = PIPELINE | {"tokenizer": {"type": "file", "path": trained}}
     run = make_run(
         run={
             "steps": 60,
@@ -64,21 +67,28 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
         store={"url": "/store/runs", "volume": {"claimName": CLAIM}},
         jobs={
             "resources": RESOURCES,
-            "prepare": {"enabled": True, "inlinePipeline": PIPELINE, "output": prepared, "resources": RESOURCES},
+            "tokenizer": {"enabled": True, "inlinePipeline": PIPELINE, "output": trained},
+            "prepare": {"enabled": True, "inlinePipeline": pipeline, "output": prepared, "resources": RESOURCES},
             # Not before a test asks for one.
             "evaluate": {"enabled": True, "schedule": "0 0 1 1 *", "resources": RESOURCES},
             "export": {"enabled": True},
+            "tensorboard": {"enabled": True, "resources": RESOURCES},
         },
     )
     namespace = run.namespace
     # Hooks are over when helm is.
     info = json.loads((volume / "data" / "small" / "dataset.json").read_text())
+    assert info["tokenizer"]["fingerprint"] == tokenizer_fingerprint(
+        load_tokenizer(volume / "tokenizer/tokenizer.json")
+    )
     print("prepared:", {name: split["tokens"] for name, split in info["splits"].items()})
 
     assert run.wait_for_end() == "Succeeded"
     checkpoints = volume / "runs" / "demo" / "checkpoints"
     newest = sorted(marker.parent for marker in checkpoints.glob("*/COMMITTED.json"))[-1]
     assert newest.name.startswith("step-00000060-")
+
+    namespace.wait("the run in TensorBoard", WAIT_SECONDS, lambda: shown_runs(namespace) == ["demo"])
 
     namespace.kubectl("create", "job", "once", "--from=cronjob/demo-evaluate")
     namespace.wait("evaluation", WAIT_SECONDS, lambda: succeeded(namespace, "once"))
@@ -94,6 +104,15 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
     exported = volume / "runs" / "demo" / "exports" / newest.name
     assert json.loads((exported / "exported.json").read_text()) == {"checkpoint": newest.name}
     assert generated(exported).startswith("def ")
+
+
+def shown_runs(namespace: Namespace) -> list[str] | None:
+    """What TensorBoard lists behind its Service; None while it does not answer."""
+    path = f"/api/v1/namespaces/{namespace.name}/services/demo-tensorboard:6006/proxy/data/runs"
+    with contextlib.suppress(RuntimeError, ValueError):
+        found: list[str] = json.loads(namespace.kubectl("get", "--raw", path))
+        return found
+    return None
 
 
 def test_manifests_applied_by_kubectl_train(

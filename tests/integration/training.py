@@ -53,9 +53,10 @@ RUN: dict[str, Any] = {
 class Process:
     """A command that runs, or has ended."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], output: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], output: Path, wait_seconds: float) -> None:
         self.popen = popen
         self._output = output
+        self._wait_seconds = wait_seconds
 
     @property
     def text(self) -> str:
@@ -64,18 +65,18 @@ class Process:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the output matches; fails if the process ends before that."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + self._wait_seconds
         while True:
             ended = self.popen.poll() is not None
             if match := re.search(pattern, self.text, re.MULTILINE):
                 return match
             assert not ended, f"ended with {self.popen.returncode} before {pattern!r}:\n{self.text}"
-            assert time.monotonic() < deadline, f"no {pattern!r} in {WAIT_SECONDS} s:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {pattern!r} in {self._wait_seconds} s:\n{self.text}"
             time.sleep(0.005)
 
     def wait(self) -> int:
         """The exit code, once it has ended."""
-        return self.popen.wait(WAIT_SECONDS)
+        return self.popen.wait(self._wait_seconds)
 
     def tree(self) -> list[psutil.Process]:
         """It, and all that came from it."""
@@ -106,6 +107,9 @@ class Process:
 
 class Training:
     """A folder with a run file `run.yaml` and the store `runs`, and the commands that were started in it."""
+
+    wait_seconds = WAIT_SECONDS
+    """Whatever takes longer is stuck."""
 
     def __init__(self, folder: Path, dataset: Path, changes: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
@@ -145,7 +149,7 @@ class Training:
             )
         if terminal is not None:
             os.close(terminal)
-        self.processes.append(Process(popen, output))
+        self.processes.append(Process(popen, output, self.wait_seconds))
         return self.processes[-1]
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import threading
 import time
@@ -157,6 +158,8 @@ def train_rank(task: dict[str, Task]) -> int:
         _Process.end = State.ENDED
     except Exception as error:
         _Process.end = WorkerEnded(report_of(error, rank))
+        # Ray would print it for every rank, with a traceback of this line; the driver says once what ended the run.
+        logging.getLogger("ray.train").setLevel(logging.CRITICAL)
         raise _Process.end from None
     finally:
         pulse.close()

@@ -20,8 +20,11 @@ import psutil
 import pytest
 
 from tests.integration.servers import free_port
-from tests.integration.training import ENVIRONMENT, WAIT_SECONDS, Process, Training, prepare, sets
+from tests.integration.training import ENVIRONMENT, Process, Training, prepare, sets
 
+# A world is a dozen processes that all import Ray: minutes on a machine with other work.
+WAIT_SECONDS = 400
+TEST_SECONDS = 1800
 _OBJECT_STORE_BYTES = 80 * 2**20
 AUTHENTICATION = {"RAY_AUTH_MODE": "disabled"}
 # Ray's default of 15 would have tests wait for whatever else the machine does.
@@ -101,6 +104,8 @@ class Cluster:
 
 class RayTraining(Training):
     """A run on a cluster."""
+
+    wait_seconds = WAIT_SECONDS
 
     def __init__(self, cluster: Cluster, folder: Path, dataset: Path, changes: dict[str, Any]) -> None:
         super().__init__(folder, dataset, changes)

@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.ray.conftest import AUTHENTICATION, Cluster
+from tests.integration.ray.conftest import AUTHENTICATION, TEST_SECONDS, WAIT_SECONDS, Cluster
 from tests.integration.training import ENVIRONMENT
 
-pytestmark = pytest.mark.ray
-
-SECONDS = 300
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(TEST_SECONDS)]
 
 
 def pipeline(folder: Path, **changes: Any) -> Path:
@@ -38,7 +36,7 @@ def pipeline(folder: Path, **changes: Any) -> Path:
 def prepare(file: Path, output: Path, *options: str, address: str = "") -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "trainer", "data", "prepare", str(file), "--output", str(output), *options]
     environment = os.environ | ENVIRONMENT | AUTHENTICATION | {"RAY_ADDRESS": address}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
 
 
 def contents(folder: Path) -> dict[str, bytes]:

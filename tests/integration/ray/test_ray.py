@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from tests.integration.ray.conftest import Cluster, MakeRun
+from tests.integration.ray.conftest import TEST_SECONDS, WAIT_SECONDS, Cluster, MakeRun
+from tests.integration.training import wait_until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(TEST_SECONDS)]
 
 # Steps of some tens of milliseconds, and a commit after every tenth.
 LONG = {"steps": 100_000, "optimizer": {"lr": 3e-4}, "checkpoint": {"every_steps": 10, "keep": {"rolling": 1000}}}
@@ -23,22 +24,26 @@ def test_the_losses_are_those_of_the_launcher(make_run: MakeRun) -> None:
     assert run.steps() == alone.steps()
     assert run.checkpoints() == alone.checkpoints()
     assert run.claims()[0]["world_size"] == 2
-    assert "--workers 2" in driver.text  # in the summary's command, which came from rank 0
+    assert "finished at step 24 of 24" in driver.text
 
 
 def test_a_killed_worker_costs_no_committed_step_and_sigterm_none_at_all(make_run: MakeRun, cluster: Cluster) -> None:
-    run = make_run(**LONG)
+    run = make_run(**LONG, seed=1)
     driver = run.ray(workers="1:2")
     run.wait_for_steps("a0001", 25)
     committed = run.checkpoints()[-1]
     cluster.workers()[1].kill()
     run.wait_for_steps("a0002", 5)
+    # The store may know it before the driver does.
+    wait_until(lambda: run.status()["phase"] == "training")
     page = run.status()
-    assert (page["attempt"], page["world_size"], page["phase"]) == ("a0002", 2, "training")
+    assert (page["attempt"], page["world_size"]) == ("a0002", 2)
     assert page["restarts"] == {"WorkerFailed": 1}
     assert page["last_error"]["reason"] == "WorkerFailed"
     driver.popen.terminate()
     assert driver.wait() == 75, driver.text
+    # Rank 0's summary, which Ray carries here.
+    assert "go on:      gpt-run ray run.yaml --workers 1:2" in driver.text
 
     second = run.claims()[1]
     assert second["base_checkpoint"] >= committed
@@ -49,7 +54,7 @@ def test_a_killed_worker_costs_no_committed_step_and_sigterm_none_at_all(make_ru
     # What a user did wrong is said once, and not tried again.
     wrong = run.ray("seed=5", workers="2")
     assert wrong.wait() == 2, wrong.text
-    assert "seed: 1234 -> 5" in wrong.text
+    assert wrong.text.count("seed: 1 -> 5") == 1, wrong.text
     assert len(run.claims()) == 2
 
 
@@ -82,7 +87,7 @@ def test_a_run_follows_the_cluster(make_run: MakeRun) -> None:
         run.wait_for_steps("a0002", 5)
         guest.terminate()
         run.wait_for_steps("a0003", 5)
-        assert guest.wait(60) is not None
+        assert guest.wait(WAIT_SECONDS) is not None
         driver.popen.terminate()
         assert driver.wait() == 75, driver.text
     finally:
