@@ -15,7 +15,7 @@ from typing import Any
 from trainer.config import RunConfig
 from trainer.data.prepare.pipeline import Pipeline, TokenPipeline
 from trainer.metrics.catalogue import METRICS
-from trainer.metrics.goodput import MEANING
+from trainer.metrics.goodput import Bucket
 
 ROOT = Path(__file__).parent.parent
 _LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -124,7 +124,7 @@ def metrics_page() -> str:
         labels = " ".join(f"`{label}`" for label in metric.labels)
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
     lines += ["", "## Where the seconds go", "", "| bucket | meaning |", "| --- | --- |"]
-    lines += [f"| `{bucket}` | {meaning} |" for bucket, meaning in MEANING.items()]
+    lines += [f"| `{bucket}` | {bucket.meaning} |" for bucket in Bucket]
     return "\n".join(lines) + "\n"
 
 

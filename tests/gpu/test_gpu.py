@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,13 +66,12 @@ class GpuRun:
         assert process.returncode == 0, output
         return output
 
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        files = sorted(self.store.glob(f"gpu/logs/*/{name}-*.jsonl"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
     def losses(self) -> dict[int, float]:
-        lines = [
-            json.loads(line)
-            for file in sorted(self.store.glob("gpu/logs/*/training-*.jsonl"))
-            for line in file.read_text().splitlines()
-        ]
-        return {line["step"]: line["loss"] for line in lines if "loss" in line}
+        return {line["step"]: line["loss"] for line in self.lines("training") if "loss" in line}
 
     def committed(self) -> list[Path]:
         return sorted(self.store.glob("gpu/checkpoints/*/COMMITTED.json"))
@@ -97,6 +97,20 @@ def test_killed_run_goes_on_from_its_newest_checkpoint(tmp_path: Path) -> None:
     assert "going on from" in killed.finish()
     for step, loss in killed.losses().items():
         assert loss == pytest.approx(alone.losses()[step], rel=2e-2)  # bf16 kernels add in varying order
+
+
+def test_parts_of_a_step_and_the_gpu_are_measured(tmp_path: Path) -> None:
+    run = GpuRun(tmp_path, steps=40)
+    run.finish("log.profile_seconds=0.001")
+    shares = run.lines("performance")[-2]["shares"]  # the last line is the account at the end
+    assert sum(shares.values()) == pytest.approx(1.0, abs=1e-4)
+    assert shares["forward_backward"] > shares["optimizer"] > 0
+    assert shares["communication"] < 0.05  # there is nobody to wait for
+    gpu = run.lines("gpu")[-1]
+    assert gpu["name"] == torch.cuda.get_device_name(0)
+    assert 0 < gpu["memory_used_bytes"] <= gpu["memory_total_bytes"]
+    assert gpu["power_watts"] > 0
+    assert 0 <= gpu["utilization_ratio"] <= 1
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])

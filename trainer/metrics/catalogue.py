@@ -62,7 +62,7 @@ _GAUGES = (
         ("stat",),
     ),
     Metric("trainer_slowest_rank", "gauge", "The rank that had most work of its own in that step"),
-    Metric("trainer_last_step_timestamp_seconds", "gauge", "When the newest logged step ended"),
+    Metric("trainer_last_step_timestamp_seconds", "gauge", "When the newest step ended"),
     Metric("trainer_checkpoint_last_timestamp_seconds", "gauge", "When the newest checkpoint was committed"),
     Metric("trainer_checkpoint_bytes", "gauge", "Size of the newest checkpoint"),
     Metric("trainer_checkpoint_duration_seconds", "gauge", "From the newest checkpoint's first byte to its commit"),

@@ -30,8 +30,13 @@ class Bucket(StrEnum):
     INFRA_RECOVERY = "infra_recovery"
     OTHER = "other"
 
+    @property
+    def meaning(self) -> str:
+        """In words for people."""
+        return _MEANING[self]
 
-MEANING = {
+
+_MEANING = {
     Bucket.INIT: "Processes start, import, and find each other",
     Bucket.TRAINING_PREP: "Data is opened, the model built and compiled",
     Bucket.CHECKPOINT_RESTORE: "A checkpoint is loaded",

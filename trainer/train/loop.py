@@ -186,7 +186,7 @@ def _advance(run: Run, batch: Batch, result: StepResult, seconds: float) -> None
     tokens = run.config.batch.sequences * run.config.sequence_length
     run.monitor.step_ended(seconds, tokens=tokens, finite=result.finite)
     run.console.step(progress.step)
-    run.pulse.tell(phase="training", step=progress.step, took_step=True)
+    run.pulse.tell(phase="training", step=progress.step, took_step=True, last_progress_time=_now())
 
 
 def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> bool:
@@ -239,7 +239,6 @@ def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
         grad_norm=record["grad_norm"],
         tokens_per_second=figures.tokens_per_second,
         mfu_ratio=figures.mfu_ratio,
-        last_progress_time=record["time"],
         eta_time=_in_seconds(figures.eta_seconds),
         checkpoint_interval_seconds=_save_interval_seconds(run, figures.step_seconds),
         **measured,
@@ -415,13 +414,17 @@ def _collect(run: Run, *, wait: bool = False) -> None:
 
 def _record_head(run: Run) -> dict[str, object]:
     return {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": _now(),
         "run": run.config.name,
         "attempt": attempt_name(run.attempt),
         "step": run.progress.step,
         "tokens": run.progress.tokens,
         "epoch": run.progress.epoch,
     }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _in_seconds(seconds: float | None) -> str | None:
