@@ -15,9 +15,9 @@ from tests.integration.training import WAIT_SECONDS, Process, Training, sets
 class Nodes:
     """One run's machines."""
 
-    def __init__(self, training: Training, *, nodes: str) -> None:
+    def __init__(self, training: Training, *, nodes: str, http_port: int | None = None) -> None:
         self.training = training
-        self.port, self.http_port = free_port(), free_port()
+        self.port, self.http_port = free_port(), http_port or free_port()
         self._nnodes = nodes
         self.coordinator = self.start_coordinator()
         self.launchers: list[Process] = []

@@ -75,7 +75,10 @@ class StepSample(AbstractContextManager["StepSample"]):
         self._device = device
         activity = torch.profiler.ProfilerActivity
         on_gpu = device.type == "cuda"
-        self._profile = torch.profiler.profile(activities=[activity.CUDA if on_gpu else activity.CPU])
+        self._profile = torch.profiler.profile(
+            activities=[activity.CUDA if on_gpu else activity.CPU],
+            acc_events=True,  # there is one cycle; torch 2.11 warns where this is left to the default
+        )
         self._marks: list[float] = []
         self.parts: StepParts | None = None
         self.cost_seconds = 0.0

@@ -197,11 +197,11 @@ def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> 
     run.progress.nonfinite_steps += 1
     limit = run.config.guard.nonfinite_steps
     found = f"step {run.progress.step}: loss {result.loss}, gradient norm {result.grad_norm} (batch {batch.sha256})"
-    run.monitor.event(_record_head(run), "nonfinite", message=found)
     scaler = run.step.scaler
     if scaler is not None and scaler.scale > 1.0:
         run.console.say(f"{found}: update skipped, loss scale is now {scaler.scale:g}")
         return False
+    run.monitor.event(_record_head(run), "nonfinite", message=found)
     if in_a_row >= limit:
         _collect(run, wait=True)  # every rank is here: the step's figures are equal on all
         raise NonFiniteLoss(

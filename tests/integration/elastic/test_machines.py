@@ -71,6 +71,7 @@ def test_a_frozen_machine_is_left_behind_and_joins_again(make_nodes: MakeNodes) 
     stop_all(nodes)
 
 
+@pytest.mark.slow
 def test_a_coordinator_that_dies_is_missed_by_nobody(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1:3", steps=100_000)
     nodes.start(), nodes.start()
@@ -148,6 +149,7 @@ def test_sigterm_to_all_at_once_saves_one_step(make_nodes: MakeNodes) -> None:
     assert nodes.training.claims()[0]["world_size"] == 4
 
 
+@pytest.mark.slow
 def test_sigterm_at_the_start_of_a_round_counts_for_nothing(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1:2", steps=100_000)
     nodes.start(), nodes.start()
@@ -160,6 +162,7 @@ def test_sigterm_at_the_start_of_a_round_counts_for_nothing(make_nodes: MakeNode
     stop_all(nodes)
 
 
+@pytest.mark.slow
 def test_sigterm_during_an_evaluation_saves_and_the_others_go_on(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1:2", steps=100_000, evaluate={"every_steps": 4})
     nodes.start(), nodes.start()

@@ -45,6 +45,7 @@ def store(
     proxy.close()
 
 
+@pytest.mark.slow
 def test_sigterm_while_a_checkpoint_is_loaded_ends_at_once(make_nodes: MakeNodes, store: Store) -> None:
     training = make_nodes("1", checkpoint={"store": store.url}).training
     first = training.train("steps=4", environment=store.environment)

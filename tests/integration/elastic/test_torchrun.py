@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from importlib.metadata import entry_points
 
+import pytest
+
 from tests.integration.elastic.conftest import MakeNodes
 from tests.integration.nodes import Nodes
 from tests.integration.training import Process, wait_until
@@ -19,6 +21,7 @@ def agent(nodes: Nodes) -> Process:
     )
 
 
+@pytest.mark.slow
 def test_two_agents_train_and_one_goes_on_alone(make_nodes: MakeNodes) -> None:
     assert "gpt-run" in {point.name for point in entry_points(group="torchrun.handlers")}, sys.path
     nodes = make_nodes("1:2", steps=120, checkpoint={"every_steps": 5})

@@ -163,6 +163,7 @@ def refusing_port() -> Iterator[int]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", ["refusing", "away"])
 def test_a_wandb_server_that_does_not_work_ends_no_run(training: Training, refusing_port: int, server: str) -> None:
     port = refusing_port if server == "refusing" else free_port()
