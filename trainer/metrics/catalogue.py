@@ -68,6 +68,12 @@ _GAUGES = (
     Metric("trainer_checkpoint_duration_seconds", "gauge", "From the newest checkpoint's first byte to its commit"),
     Metric("trainer_checkpoint_interval_seconds", "gauge", "Seconds between saves as configured, at the speed of now"),
     Metric("trainer_run_goodput_ratio", "gauge", "Training's share of the run's whole life"),
+    Metric(
+        "trainer_run_goodput_seconds",
+        "gauge",
+        "Seconds of the run's whole life by bucket, as things stand: at a fault, training turns into wasted_progress",
+        ("bucket",),
+    ),
     Metric("trainer_run_tokens", "gauge", "Training tokens that led to the weights of now"),
     Metric("trainer_run_steps", "gauge", "Steps that led to the weights of now"),
     Metric("trainer_run_steps_planned", "gauge", "Steps of the whole run"),

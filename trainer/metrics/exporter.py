@@ -141,6 +141,7 @@ class RunExporter(Collector):
             self._idle_seconds += max(now - self._looked_at, 0.0)
             recovery = self._reported_recovery + self._idle_seconds
             self._raise_to("trainer_goodput_seconds_total", Bucket.INFRA_RECOVERY, recovery)
+            self._set("trainer_run_goodput_seconds", recovery, Bucket.INFRA_RECOVERY)
         self._looked_at = now if idle else None
         # Between two worlds nobody trains, whatever was measured before.
         for key, name in (("tokens_per_second", "trainer_tokens_per_second"), ("mfu_ratio", "trainer_mfu_ratio")):
@@ -167,6 +168,9 @@ class RunExporter(Collector):
             self._take_totals(fields["totals"])
         if "settled_seconds" in fields:
             self._take_account(fields["settled_seconds"], fields["settled_gpu_seconds"])
+        if "goodput_seconds" in fields:
+            seconds = fields["goodput_seconds"]
+            self._values["trainer_run_goodput_seconds"] = {(bucket,): seconds.get(bucket, 0.0) for bucket in Bucket}
         if "goodput_ratio" in fields:
             self._set("trainer_run_goodput_ratio", fields["goodput_ratio"])
         if fields.get("cost"):

@@ -45,6 +45,11 @@ def speed(metric: str, selector: str = RUN, *labels: str) -> str:
     return f"sum by ({_by(labels)}) (rate({metric}{{{selector}}}[$__rate_interval]))"
 
 
+def purpose(metric: str, selector: str = RUN, *labels: str) -> str:
+    """Growth per second of a gauge of seconds, where it does not fall."""
+    return f"clamp_min(max by ({_by(labels)}) (deriv({metric}{{{selector}}}[$__rate_interval])), 0)"
+
+
 def life(metric: str, selector: str = RUNS, *labels: str, window: str = "1h") -> str:
     """Growth per second of a total that a run carries through its whole life, over a window.
 

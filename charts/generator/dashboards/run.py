@@ -14,7 +14,7 @@ from charts.generator.dashboards.panels import (
     states,
 )
 from charts.generator.dashboards.queries import RUN as SELECTOR
-from charts.generator.dashboards.queries import age, events, grown, newest, of_run, speed
+from charts.generator.dashboards.queries import age, events, grown, newest, of_run, purpose, speed
 
 
 def board() -> Board:
@@ -245,15 +245,14 @@ def _faults() -> list[Panel]:
             "Where the time went",
             "Seconds of the run's life by what they were for. They add up to the time since it began.",
             "s",
-            Query(f"sort_desc({newest('trainer_goodput_seconds_total', SELECTOR, 'bucket')})", "{{bucket}}"),
+            Query(f"sort_desc({newest('trainer_run_goodput_seconds', SELECTOR, 'bucket')})", "{{bucket}}"),
             height=9,
         ),
         lines(
             "Time by purpose",
-            "Seconds of each second, by what they were for. Steps count as training once a checkpoint holds them,"
-            " so they come in lumps.",
+            "Seconds of each second, by what they were for. At a fault steps turn from training into wasted progress.",
             "percentunit",
-            Query(speed("trainer_goodput_seconds_total", SELECTOR, "bucket"), "{{bucket}}"),
+            Query(purpose("trainer_run_goodput_seconds", SELECTOR, "bucket"), "{{bucket}}"),
             stacked=True,
             span=16,
         ),

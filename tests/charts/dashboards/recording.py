@@ -127,6 +127,7 @@ def _run(run: str, moment: int, *, began: int, world: int, speed: float, level: 
     spent |= {"wasted_progress": lost, "infra_recovery": away}
     for bucket in _BUCKETS:
         yield gauge("goodput_seconds_total", spent.get(bucket, 0), bucket=bucket)
+        yield gauge("run_goodput_seconds", spent.get(bucket, 0), bucket=bucket)
         yield gauge("gpu_seconds_total", spent.get(bucket, 0) * 4, bucket=bucket)
     for part, share in _PARTS.items():
         yield gauge("step_share_ratio", share, part=part)

@@ -49,18 +49,19 @@ def main() -> None:
         rules = platform_rules(go_tool("helm"), scale=0.1)
         with prometheus(folder / "prometheus", ports, rules, lookback_seconds=10.0) as server:
             began = time.time()
-            live_with_faults(folder / "demo", dataset, ports[0])
+            first_ended = live_with_faults(folder / "demo", dataset, ports[0])
             live_alone(folder / "other", dataset, ports[1])
-            span = Span(began, time.time(), SCRAPE_SECONDS)
+            both_ended = time.time()
             for file in sorted(FOLDER.glob("*.json")):
                 board = json.loads(file.read_text(encoding="utf-8"))
                 chosen = variables(board, ["run=small", "run_a=small", "run_b=other"])
+                span = Span(began, both_ended if "run_b" in chosen else first_ended, SCRAPE_SECONDS)
                 empty = picture(board, Prometheus(server.url, span, chosen), output / f"{file.stem}.png")
                 print(f"{output / file.stem}.png" + (f"; without data: {', '.join(empty)}" if empty else ""))
 
 
-def live_with_faults(folder: Path, dataset: Path, port: int) -> None:
-    """The first run."""
+def live_with_faults(folder: Path, dataset: Path, port: int) -> float:
+    """The first run; when it was seen last, seconds since the epoch."""
     nodes = Nodes(training(folder, dataset, SETTINGS), nodes="1:2", http_port=port)
     try:
         first = nodes.start()
@@ -80,6 +81,7 @@ def live_with_faults(folder: Path, dataset: Path, port: int) -> None:
         nodes.start()
         nodes.wait_for_steps("a0005", 5)
         time.sleep(STRETCH_SECONDS)
+        return time.time()
     finally:
         nodes.end()
 

@@ -82,6 +82,9 @@ def test_time_without_workers_is_recovery_until_the_next_attempt_says_so_itself(
     status.report({**totals("a0002"), **account(training=8.0, wasted_progress=2.0, init=2.0, infra_recovery=29.0)})
     assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
     assert value(status, "trainer_goodput_seconds_total", bucket="wasted_progress") == 2
+    assert value(status, "trainer_goodput_seconds_total", bucket="training") == 10
+    assert value(status, "trainer_run_goodput_seconds", bucket="training") == 8
+    assert value(status, "trainer_run_goodput_seconds", bucket="infra_recovery") == 29
     assert status.document()["goodput_seconds"]["infra_recovery"] == 29
     status.look_at("small", NOBODY, Finish(0, None, "done"), now=500.0)
     assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
