@@ -26,9 +26,9 @@ Needed in the cluster: Kubernetes 1.27 or newer and, for `backend: pytorchjob`, 
 _PLATFORM = """\
 # gpt-platform
 
-What a cluster needs once, beside any number of runs: metrics of all runs scraped by one ServiceMonitor, Grafana
-dashboards, the counters for dcgm-exporter. Each part is switched by a value. Generated from `values.yaml` by
-`make generate`; what the dashboards show is in [docs/observability.md](../../docs/observability.md).
+What a cluster needs once, beside any number of runs: metrics of all runs scraped by one ServiceMonitor, alerts and
+recorded series, Grafana dashboards, the counters for dcgm-exporter. Each part is switched by a value. Generated from
+`values.yaml` by `make generate`; what each is for is in [docs/observability.md](../../docs/observability.md).
 
 ```text
 helm install gpt-platform charts/gpt-platform --namespace monitoring --set serviceMonitor.enabled=true
