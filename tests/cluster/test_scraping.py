@@ -98,6 +98,8 @@ def scraped(server: Prometheus, run: Run, moment: str) -> str:
     kept = Counter(frozenset((key, labels[key]) for key in labels.keys() - OF_THE_TARGET) for labels, _ in found)
     assert [dict(labels) for labels, count in kept.items() if count > 1] == []
     pod = found[0][0]["pod"]
+    # Two monitors of one pod would give its series the same labels, and so be seen only here.
+    assert [target["labels"]["pod"] for target in server.targets()].count(pod) == 1
     print(f"{moment}: {pod}, {len(found)} series, {counted(before):.0f} and then {counted(found):.0f} steps")
     return pod
 
