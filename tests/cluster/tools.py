@@ -25,6 +25,8 @@ from pathlib import Path
 KUBERNETES = Path(__file__).parent / "pins" / "kubernetes"
 ADDONS = Path(__file__).parent / "pins" / "addons"
 KUBERAY = Path(__file__).parent / "pins" / "kuberay"
+PROMETHEUS = Path(__file__).parent / "pins" / "prometheus"
+PROMETHEUS_OPERATOR = Path(__file__).parent / "pins" / "prometheus-operator"
 SERVERS = Path(__file__).parents[1] / "tools"
 # Without it the control plane calls itself v0.0.0, and clients that compare versions refuse it.
 KUBERNETES_VERSION = "v1.34.4"
@@ -61,6 +63,10 @@ SOURCES = {
     "ray-operator": Source(KUBERAY, "github.com/ray-project/kuberay/ray-operator"),
     "helm": Source(ADDONS, "helm.sh/helm/v3/cmd/helm"),
     "kwok": Source(ADDONS, "sigs.k8s.io/kwok/cmd/kwok"),
+    "prometheus": Source(PROMETHEUS, "github.com/prometheus/prometheus/cmd/prometheus"),
+    "prometheus-operator": Source(
+        PROMETHEUS_OPERATOR, "github.com/prometheus-operator/prometheus-operator/cmd/operator"
+    ),
     "actionlint": Source(ADDONS, "github.com/rhysd/actionlint/cmd/actionlint"),
 }
 
