@@ -25,7 +25,7 @@ from trainer.checkpoint.store import open_run
 from trainer.elastic.rounds import Member, Round, Seen, Wait
 from trainer.elastic.status import RunStatus, StatusServer
 from trainer.metrics.config import CostConfig
-from trainer.metrics.goodput import Bucket, GoodputClock
+from trainer.metrics.goodput import Bucket, GoodputClock, Ledger
 from trainer.metrics.history import History
 from trainer.metrics.machine import Machine, Place, Reading
 from trainer.metrics.monitor import Monitor
@@ -99,7 +99,7 @@ def report(ranks: int, nodes: list[str], number: int, folder: Path) -> dict[str,
         cost=CostConfig(price_per_gpu_hour=2.5),
         flops_per_token=10**10,
         attempt=name,
-        restored=None,
+        account=Ledger(time=process_started()),
         info={"version": "0.1.0", "model": "llama", "parameters": "1.3B", "precision": "bf16"},
         history=History(open_run(str(folder), "big"), name),
     )

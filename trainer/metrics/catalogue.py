@@ -33,7 +33,7 @@ _COUNTERS = (
     Metric(
         "trainer_goodput_seconds_total",
         "counter",
-        "Seconds of the run's whole life by bucket; training counts once a checkpoint holds it",
+        "Seconds of the run's whole life by bucket, as of the newest checkpoint",
         ("bucket",),
     ),
     Metric(

@@ -67,11 +67,11 @@ class Monitor:
         cost: CostConfig,
         flops_per_token: int,
         attempt: str,
-        restored: Ledger | None,
+        account: Ledger,
         info: Mapping[str, str],
         history: History | None,
     ) -> None:
-        """places: of all ranks. restored: the account of the checkpoint that the attempt goes on from."""
+        """places: of all ranks. account: of the run up to this attempt's begin."""
         self.clock = clock
         self._device = device
         self._machine, self._places = machine, places
@@ -79,7 +79,9 @@ class Monitor:
         self._cost = cost
         self._flops_per_token = flops_per_token
         self._attempt = attempt
-        self._committed = restored
+        self._settled = account
+        """What the next attempt will find in the store, whatever happens: counters that a run carries through its life
+        say no more, or they would fall when both a worker and the coordinator die."""
         self._snapshots: dict[int, Ledger] = {}
         self._info = dict(info)
         self._history = history
@@ -126,7 +128,7 @@ class Monitor:
         self._totals.checkpoint_failures += result.error is not None
         ledger = self._snapshots.pop(result.step, None)
         if result.ok and ledger is not None:
-            self._committed = ledger
+            self._settled = ledger
 
     # What rank 0 tells and writes.
 
@@ -175,14 +177,14 @@ class Monitor:
     def account(self, head: Mapping[str, Any]) -> dict[str, Any]:
         """Time, cost and totals up to now, as fields of a report; what remains is by the newest interval."""
         ledger = self.clock.ledger()
-        settled = self._settled(ledger)
+        settled = self._settled.to_json()
         return {
             "info": self._info,
             "totals": {"attempt": self._attempt, **vars(self._totals)},
             "goodput_seconds": ledger.to_json()["goodput_seconds"],
             "goodput_ratio": ledger.goodput_ratio,
-            "settled_seconds": settled.to_json()["goodput_seconds"],
-            "settled_gpu_seconds": settled.to_json()["gpu_seconds"],
+            "settled_seconds": settled["goodput_seconds"],
+            "settled_gpu_seconds": settled["gpu_seconds"],
             "cost": cost_of(
                 self._cost, ledger, tokens=head["tokens"], gpus=len(self._places), eta_seconds=self._eta_seconds
             ),
@@ -192,6 +194,16 @@ class Monitor:
         """Write down the account at an orderly end, so that what follows is known to be a gap."""
         if self._history is not None:
             self._write_performance(head, {})
+            ledger = self.clock.ledger()
+            # The newest checkpoint holds all training that counts; the lines are about to be uploaded.
+            self._settled = replace(
+                ledger,
+                seconds={**ledger.seconds, Bucket.TRAINING: self._settled.seconds.get(Bucket.TRAINING, 0.0)},
+                gpu_seconds={
+                    **ledger.gpu_seconds,
+                    Bucket.TRAINING: self._settled.gpu_seconds.get(Bucket.TRAINING, 0.0),
+                },
+            )
 
     def event(self, head: Mapping[str, Any], kind: str, *, reason: str | None = None, message: str = "") -> None:
         """A line of events.jsonl."""
@@ -210,17 +222,6 @@ class Monitor:
             **{**self.clock.ledger().to_json(), "time": head["time"]},
         }
         self._history.write(line, time.monotonic(), name="performance")
-
-    def _settled(self, ledger: Ledger) -> Ledger:
-        """With only that training which a checkpoint holds; the rest may yet turn out to be in vain."""
-        held = self._committed
-        seconds = held.seconds.get(Bucket.TRAINING, 0.0) if held is not None else 0.0
-        gpu_seconds = held.gpu_seconds.get(Bucket.TRAINING, 0.0) if held is not None else 0.0
-        return replace(
-            ledger,
-            seconds={**ledger.seconds, Bucket.TRAINING: seconds},
-            gpu_seconds={**ledger.gpu_seconds, Bucket.TRAINING: gpu_seconds},
-        )
 
     def _shares(self) -> dict[str, float]:
         """Shares of the stretch; those of a step are the newest sample's, and missing before there is one."""

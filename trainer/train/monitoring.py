@@ -64,7 +64,7 @@ def build_monitor(
         cost=config.cost,
         flops_per_token=flops_per_token(config.model, config.sequence_length),
         attempt=attempt_name(claim.attempt),
-        restored=restored,
+        account=account,
         info=_info(config, claim),
         history=history,
     )

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.checkpoint.layout import Committed
+from trainer.checkpoint.save import SaveResult
 from trainer.checkpoint.store import open_run
 from trainer.metrics.config import CostConfig
 from trainer.metrics.goodput import Bucket, GoodputClock, Ledger
@@ -35,7 +37,7 @@ def monitor(folder: Path, places: list[Place], **changes: Any) -> Monitor:
         "cost": CostConfig(price_per_gpu_hour=3600.0),
         "flops_per_token": 6,
         "attempt": "a0001",
-        "restored": None,
+        "account": Ledger(datetime.now(UTC)),
         "info": {},
         "history": History(open_run(str(folder), "small"), "a0001"),
     }
@@ -94,15 +96,35 @@ def test_totals_count_what_steps_did(tmp_path: Path) -> None:
     assert totals["attempt"] == "a0001"
 
 
-def test_training_counts_once_a_checkpoint_holds_it(tmp_path: Path) -> None:
+def test_time_is_settled_once_a_checkpoint_holds_it(tmp_path: Path) -> None:
+    """Or the run's counters would fall where the next attempt finds an older account in the store."""
     began = datetime.now(UTC)
-    restored = Ledger(began, {Bucket.TRAINING: 5.0}, {Bucket.TRAINING: 10.0})
-    clock = GoodputClock(began=began)
-    clock.settle(Ledger(began, {Bucket.TRAINING: 7.0}, {Bucket.TRAINING: 14.0}), 2, restart=True)
-    told = monitor(tmp_path, gpus(2), clock=clock, restored=restored).account(HEAD)
-    assert told["goodput_seconds"]["training"] == 7.0
-    assert told["settled_seconds"]["training"] == 5.0
-    assert told["settled_gpu_seconds"]["training"] == 10.0
+    account = Ledger(began, {Bucket.TRAINING: 5.0, Bucket.EVALUATION: 1.0}, {Bucket.TRAINING: 10.0})
+    now = [0.0]
+    clock = GoodputClock(began=began, clock=lambda: now[0], now=lambda: began)
+    clock.settle(account, 2, restart=True)
+    one = monitor(tmp_path, gpus(2), clock=clock, account=account)
+    for bucket in (Bucket.TRAINING, Bucket.EVALUATION, Bucket.TRAINING):
+        clock.enter(bucket)
+        now[0] += 3.0
+    told = one.account(HEAD)
+    assert (told["goodput_seconds"]["training"], told["goodput_seconds"]["evaluation"]) == (11.0, 4.0)
+    assert (told["settled_seconds"]["training"], told["settled_seconds"]["evaluation"]) == (5.0, 1.0)
+    kept = one.snapshot(7)
+    now[0] += 1.0
+    one.save_ended(SaveResult(7, "step-00000007-a0001", error="the store is away"))
+    assert one.account(HEAD)["settled_seconds"]["training"] == 5.0
+    one.snapshot(8)
+    now[0] += 1.0
+    one.save_ended(SaveResult(8, "step-00000008-a0001", committed=Committed.model_construct()))
+    assert kept["goodput_seconds"]["training"] == 11.0
+    assert one.account(HEAD)["settled_seconds"]["training"] == 12.0
+    assert one.account(HEAD)["settled_gpu_seconds"]["training"] == 24.0
+    clock.enter(Bucket.CHECKPOINT_SAVE)
+    now[0] += 2.0
+    one.close(HEAD)
+    settled = one.account(HEAD)["settled_seconds"]
+    assert (settled["training"], settled["checkpoint_save"]) == (12.0, 2.0)
 
 
 def test_other_ranks_write_and_tell_nothing(tmp_path: Path) -> None:
