@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 NPROC ?= 2
 # The helm of the cluster tests' pins, compiled at its first use.
 HELM = $$($(PYTHON) -m tests.cluster.tools helm)
+# A process that dies ends the tests with the name of the one it was in; replaced, it would leave the others waiting.
+PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
 .PHONY: help run test test-slow test-ray test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
@@ -28,10 +30,10 @@ run: $(STAMP)  ## Train a small GPT-2 on the text of this Python installation, w
 
 test: $(STAMP)  ## Unit, integration and chart tests (under ten minutes on two cores)
 	@$(BIN)/python -m tests.cluster.tools helm actionlint || echo 'tests that need these will be skipped'
-	$(BIN)/python -m pytest -m 'not gpu and not cluster and not ray and not slow' --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not gpu and not cluster and not ray and not slow' $(PARALLEL)
 
 test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, every documented command
-	$(BIN)/python -m pytest -m slow --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m slow $(PARALLEL)
 
 test-ray: $(STAMP)  ## Runs on Ray clusters of this machine, one after another
 	$(BIN)/python -m pytest -m ray tests/integration/ray
