@@ -19,7 +19,7 @@ WORLDS = [1, 2, 3, 3, 1]
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("kind", ["disk", "s3"])
+@pytest.mark.parametrize("kind", ["disk", pytest.param("s3", marks=pytest.mark.slow)])
 def test_tensors_stay_bitwise_over_world_sizes(
     kind: str, start_server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_a_run_under_all_of_it_is_the_run_left_alone(make_nodes: MakeNodes) -> N
     wait_until_gone(everything)
 
 
+@pytest.mark.slow
 def test_a_frozen_machine_is_left_behind_and_joins_again(make_nodes: MakeNodes) -> None:
     nodes = make_nodes("1:2", steps=100_000)
     _, frozen = nodes.start(), nodes.start()

@@ -64,6 +64,7 @@ def test_sigterm_while_a_checkpoint_is_loaded_ends_at_once(make_nodes: MakeNodes
     assert f"going on from {store.url}/small/checkpoints/step-00000004-a0001" in third.text
 
 
+@pytest.mark.slow
 def test_sigterm_while_a_checkpoint_is_saved_saves_the_last_step_too(make_nodes: MakeNodes, store: Store) -> None:
     checkpoint = {"store": store.url, "every_steps": 5}
     training = make_nodes("1", steps=100_000, checkpoint=checkpoint).training

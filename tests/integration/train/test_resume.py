@@ -16,6 +16,7 @@ from trainer.checkpoint.layout import parse_name
 DROPOUT = {"model": {"dropout": 0.1}, "batch": {"micro_sequences": 1}}
 
 
+@pytest.mark.slow
 def test_launcher_killed_at_a_random_step(make_training: MakeTraining, warm: Warm) -> None:
     training = make_training(**DROPOUT, checkpoint={"every_steps": 4})
     process = training.train()
@@ -28,6 +29,7 @@ def test_launcher_killed_at_a_random_step(make_training: MakeTraining, warm: War
     goes_on_as_if_nothing_had_been(training, make_training, warm, ranks=1)
 
 
+@pytest.mark.slow
 def test_all_ranks_killed_at_a_random_step(make_training: MakeTraining, warm: Warm) -> None:
     training = make_training(**DROPOUT, checkpoint={"every_steps": 4})
     ranks = warm.workers(training, ranks=2)

@@ -60,6 +60,7 @@ def values_of(training: Training, kind: str, key: str) -> dict[int, Any]:
     return dict(sorted(found.items()))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_has_one_curve_everywhere(make_training: MakeTraining, tmp_path: Path) -> None:
     training = make_training(**ALL, steps=5000, checkpoint={"every_steps": 20})
     process = training.train(nproc=2)

@@ -82,6 +82,7 @@ def test_two_runs_on_one_store_path(make_training: MakeTraining, warm: Warm) -> 
     assert newest.step == max(training.steps("a0002"))
 
 
+@pytest.mark.slow
 def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     make_training: MakeTraining, start_server: Callable[[str], Server], warm: Warm
 ) -> None:
@@ -110,6 +111,7 @@ def test_on_s3_stopped_and_gone_on_with_the_answer_to_a_commit_lost(
     assert json.loads(ended.text)["loss"] == pytest.approx(alone.steps()[24][0], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_under_torchrun(training: Training) -> None:
     # The agent of torch in place of ours; a worker is one command.
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]

@@ -69,6 +69,7 @@ def test_every_step_says_what_it_dropped(settings: dict[str, Any], tmp_path: Pat
     assert sum(split.documents for split in info.splits.values()) == DOCUMENTS - short - len(near)
 
 
+@pytest.mark.slow
 def test_two_tokenizers_share_the_cleaned_text(settings: dict[str, Any], tmp_path: Path) -> None:
     shared = {"cleaned": str(tmp_path / "cleaned")}
     first = prepare(Pipeline.model_validate(merged(settings, shared)), tmp_path / "first")
