@@ -120,13 +120,13 @@ def go_tool(name: str) -> Path:
 def npm_tool() -> Path:
     """Folder with the node_modules of tests/tools/package.json. Skips the test where it cannot be had."""
     if shutil.which("npm") is None:
-        pytest.skip("azurite: no npm")
+        pytest.skip("no npm, which brings azurite and Grafana's types")
     folder = cache_folder("package.json")
     with locked(folder / "lock"):
         if not (folder / "complete").exists():
             shutil.copy(TOOLS / "package.json", folder)
             command = ["npm", "install", "--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund"]
-            built(command, "azurite", cwd=folder)
+            built(command, "tests/tools/package.json", cwd=folder)
             (folder / "complete").touch()
     return folder
 
