@@ -144,7 +144,7 @@ def _bring_up() -> None:
         for one in nodes:
             node.prepare(one)
         list(pool.map(node.start_containerd, nodes))
-        trainer = pool.submit(node_images.provide_trainer, nodes)
+        trainer = pool.submit(node_images.provide_project_image, nodes, "trainer")
         _compile(pool)
         pause = pool.submit(node_images.provide_program, nodes, "pause")
         control_plane.start_control_plane(control)
@@ -154,8 +154,7 @@ def _bring_up() -> None:
         addons.start_addons(nodes)
         wait_until(_nodes_ready, NODE_READY_SECONDS, f"nodes not Ready (see {layout.LOGS})")
         addons.wait_for_addons()
-        trainer.result()
-    addons.describe(node_images.trainer_image())
+        addons.describe(trainer.result())
 
 
 def _compile(pool: ThreadPoolExecutor) -> None:
@@ -167,8 +166,7 @@ def _compile(pool: ThreadPoolExecutor) -> None:
 
 def _provide_trainer() -> None:
     """Bring the nodes of a running cluster the trainer as its sources are now."""
-    node_images.provide_trainer([machines()[name] for name in layout.NODES])
-    addons.describe(node_images.trainer_image())
+    addons.describe(node_images.provide_project_image([machines()[name] for name in layout.NODES], "trainer"))
 
 
 def _nodes_ready() -> bool:

@@ -36,7 +36,7 @@ S3_SECRET_KEY = "secret-key"
 # Cgroups of pods are below this name in every hierarchy.
 CGROUP = "gpt-run-cluster"
 
-TRAINER_REPOSITORY = "ghcr.io/gpt-run/trainer"
+PROJECT_REPOSITORY = "ghcr.io/gpt-run"
 # Of images that exist here only.
 REPOSITORY = "gpt-run.test"
 # Platform pods stay on this node, so that tests may lose the other.

@@ -27,9 +27,8 @@ from tests.cluster.tools import say, tool
 
 ROOT = Path(__file__).parents[2]
 PROGRAM_CONTAINERFILE = Path(__file__).parent / "program.Containerfile"
-# What the trainer's image is made of: what .dockerignore lets through, and how the base comes about.
-TRAINER_SOURCES = (
-    "images/trainer",
+# What the images are made of: what .dockerignore lets through, and how the base comes about.
+_SHARED_SOURCES = (
     "images/requirements.py",
     "tests/cluster/images.py",
     "pyproject.toml",
@@ -38,26 +37,31 @@ TRAINER_SOURCES = (
     "LICENSE",
     "trainer",
 )
+SOURCES = {
+    "trainer": ("images/trainer", *_SHARED_SOURCES),
+    "operator": ("images/operator", "operators", *_SHARED_SOURCES),
+}
 
 
-def trainer_image() -> str:
-    """Reference of the trainer's image for the sources as they are now."""
+def project_image(name: str) -> str:
+    """Reference of the trainer's or the operator's image for the sources as they are now."""
     digest = hashlib.sha256()
-    paths = [ROOT / name for name in TRAINER_SOURCES]
+    paths = [ROOT / source for source in SOURCES[name]]
     files = [file for path in paths for file in ([path] if path.is_file() else sorted(path.rglob("*")))]
     for file in files:
         if file.is_file() and "__pycache__" not in file.parts:
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    return f"{layout.TRAINER_REPOSITORY}:{digest.hexdigest()[:16]}"
+    return f"{layout.PROJECT_REPOSITORY}/{name}:{digest.hexdigest()[:16]}"
 
 
-def provide_trainer(nodes: Sequence[Machine]) -> None:
-    """See that all nodes have the trainer's image."""
-    reference = trainer_image()
+def provide_project_image(nodes: Sequence[Machine], name: str) -> str:
+    """See that all nodes have the trainer's or the operator's image; its reference."""
+    reference = project_image(name)
     if missing(nodes, reference):
         say(f"building {reference}: minutes at first, seconds when only code has changed")
-        build_image("trainer", reference.rpartition(":")[2])
+        build_image(name, reference.rpartition(":")[2])
         provide(nodes, reference)
+    return reference
 
 
 def provide_program(nodes: Sequence[Machine], name: str) -> None:
