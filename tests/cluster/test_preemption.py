@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -15,9 +14,8 @@ from tests.cluster.client import Namespace, Object, program
 from tests.cluster.conftest import MakeRun
 from tests.cluster.machines import Machine
 from tests.cluster.runs import HOST, LONG, Run, assert_nothing_lost
+from tests.cluster.slots import SLOT, remove_slots, set_slots
 
-# Stands in for GPUs: nodes have no other scarce thing of a known number.
-SLOT = "gptrun.test/slot"
 SLOTS = 2
 MORE_STEPS = 5
 COMMAND_SECONDS = 300
@@ -30,15 +28,9 @@ def slots(namespace: Namespace) -> Iterator[None]:
         if namespace.get("priorityclass", name) is None:
             namespace.apply([priority(name, value)])
     node = namespace.objects("nodes")[-1]["metadata"]["name"]
-    places = [f"/status/{place}/{SLOT.replace('/', '~1')}" for place in ("capacity", "allocatable")]
-    patch_node(namespace, node, [{"op": "add", "path": place, "value": str(SLOTS)} for place in places])
+    set_slots(namespace, node, SLOTS)
     yield
-    patch_node(namespace, node, [{"op": "remove", "path": place} for place in places])
-
-
-def patch_node(namespace: Namespace, node: str, patch: list[Object]) -> None:
-    """Change a node's status, as a device plugin does."""
-    namespace.kubectl("patch", "node", node, "--subresource=status", "--type=json", f"--patch={json.dumps(patch)}")
+    remove_slots(namespace, node)
 
 
 @pytest.mark.usefixtures("slots")
