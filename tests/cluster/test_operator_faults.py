@@ -126,9 +126,7 @@ def test_its_roll_out_pauses_control_for_seconds_only(platform: Platform, make_r
         while not rolled_out(platform, deployment):
             meanwhile.append(set_back(run))
         meanwhile += [set_back(run) for _ in range(3)]
-    print(
-        f"set back within {max(usual):.1f} s before, {max(meanwhile):.1f} s during it ({len(meanwhile)} times)"
-    )
+    print(f"set back within {max(usual):.1f} s before, {max(meanwhile):.1f} s during it ({len(meanwhile)} times)")
     assert status(run)["phase"] == "Running"
     # Once each time: every Event is of another version of the job.
     wait_for_event(run, "OutOfBounds")
