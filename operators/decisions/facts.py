@@ -61,7 +61,8 @@ def gather(observed: Observed, job: Job, now: datetime) -> Facts:
     lost, loss_windows = _lost(observed, coordinator, now)
     silent = _silences(observed, coordinator, running, now)
     limit = timedelta(seconds=observed.run.spec.hang.seconds)
-    hang_windows = [now + limit - silence for silence in silent.values() if limit and silence < limit]
+    absent = [silence for name, silence in silent.items() if coordinator and name not in coordinator.members]
+    hang_windows = [now + limit - silence for silence in absent if silence < limit]
     return Facts(
         observed=observed,
         now=now,

@@ -148,19 +148,22 @@ def _scale(facts: Facts, replicas: int) -> Scale | None:
     job, elastic, asked, capacity = facts.job, facts.spec.elastic, facts.spec.replicas, facts.status.capacity
     if job.replicas == replicas:
         return None
+    limited = capacity is not None and capacity.limit_of == asked and replicas == capacity.limit
+    if capacity is not None and capacity.job_generation != job.generation and asked is not None:
+        limited = limited and replicas != clamp(facts, asked)
     if not elastic.min <= job.replicas <= elastic.max:
         reason = ActionReason.OUT_OF_BOUNDS
         message = (
             f"{job.kind} {job.name} was set to {job.replicas} workers, spec.elastic allows {elastic.min} to "
             f"{elastic.max}: set back to {replicas}. To stop the run set spec.suspend"
         )
-    elif asked is not None and replicas == clamp(facts, asked):
+    elif limited and capacity is not None and follows_room(facts):
+        reason = ActionReason.PODS_PENDING if replicas < job.replicas else ActionReason.ROOM_APPEARED
+        since = f"{capacity.changed_at:%H:%M:%S} UTC"
+        message = f"there is room for {replicas} workers (found at {since}): {job.replicas} -> {replicas} workers"
+    else:
         reason = ActionReason.SCALE_REQUESTED
         message = f"spec.replicas is {asked}: {job.replicas} -> {replicas} workers"
-    else:
-        reason = ActionReason.PODS_PENDING if replicas < job.replicas else ActionReason.ROOM_APPEARED
-        when = f" since {capacity.changed_at:%H:%M:%S} UTC" if capacity is not None else ""
-        message = f"there is room for {replicas} workers{when}: {job.replicas} -> {replicas} workers"
     return Scale(job.resource_version, job.replicas, replicas, reason, message)
 
 

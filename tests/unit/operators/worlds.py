@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from operators.actions import Action, Decision, DeleteJob, DeletePod, Resume, Scale, Suspend
 from operators.api import CheckpointStatus, JobKind, TrainingRun, TrainingRunSpec
 from operators.observed import Coordinator, Exit, Job, Node, Observed, Pod
 
@@ -110,3 +111,65 @@ def world(**changes: Any) -> Observed:
     """A run that trains on four pods, and nothing to do."""
     plain = Observed(run=run(), job=job(), pods=pods(), nodes=nodes(), coordinator=coordinator())
     return replace(plain, **changes)
+
+
+def suspension(reason: str = "Suspended", **changes: Any) -> dict[str, Any]:
+    """`status.suspension`, of the job as it is in `job`, seen suspended in generation 6."""
+    plain = {
+        "reason": reason,
+        "message": "why",
+        "time": ago(600),
+        "generation": 3,
+        "template": "a",
+        "jobUid": "job-uid",
+        "jobGeneration": 6,
+    }
+    return plain | changes
+
+
+def capacity(seconds: float, **changes: Any) -> dict[str, Any]:
+    """`status.capacity`: changed so long ago."""
+    return {"changedAt": ago(seconds), "limit": 4, "jobGeneration": 4} | changes
+
+
+def follow(pending_seconds: int = 900, grow_seconds: int = 60) -> dict[str, Any]:
+    """`spec.elastic` that follows room."""
+    seconds = {"pendingSeconds": pending_seconds, "growSeconds": grow_seconds}
+    return {"elastic": {"min": 2, "max": 8, "capacity": {"enabled": True, **seconds}}}
+
+
+def words(action: Action) -> str:
+    """An action in a line, without its message."""
+    match action:
+        case Scale():
+            return f"scale {action.before}->{action.replicas} {action.reason}"
+        case Suspend():
+            return f"suspend {action.reason}"
+        case Resume():
+            return f"resume {action.reason}"
+        case DeletePod():
+            return f"{'force-' if action.force else ''}delete {action.pod} {action.reason}"
+        case DeleteJob():
+            return f"delete job {action.reason}"
+
+
+def done(seen: Observed, decision: Decision) -> Observed:
+    """The world once the status is written and the actions are done, before anything else stirs."""
+    seen = replace(seen, run=seen.run.model_copy(update={"status": decision.status}))
+    for action in decision.actions:
+        job = seen.job
+        assert job is not None
+        changed = replace(job, generation=job.generation + 1, resource_version=f"{job.resource_version}1")
+        match action:
+            case Scale():
+                seen = replace(seen, job=replace(changed, replicas=action.replicas))
+            case Suspend() | Resume():
+                seen = replace(seen, job=replace(changed, suspend=isinstance(action, Suspend)))
+            case DeletePod(force=True):
+                seen = replace(seen, pods=tuple(pod for pod in seen.pods if pod.uid != action.uid))
+            case DeletePod():
+                going = [replace(pod, deleting=True) if pod.uid == action.uid else pod for pod in seen.pods]
+                seen = replace(seen, pods=tuple(going))
+            case DeleteJob():
+                seen = replace(seen, job=None)
+    return seen
