@@ -19,6 +19,8 @@ COUNTED = frozenset(
 )
 # Containers of several pods that end within so long of each other end for one failure: an attempt's, not a pod's.
 SAME_FAILURE_SECONDS = 15.0
+# What the kubelet reports of a container that its node took along when it went down.
+EXIT_UNKNOWN = 255
 # Sources that are gone are remembered all the same, for old news of them may still come; the newest so many.
 GONE_SOURCES = 64
 
@@ -95,7 +97,7 @@ def _containers(facts: Facts, ended: list[Pod], known: list[datetime]) -> list[t
 
 def _is_free(facts: Facts, pod: Pod, end: Exit) -> bool:
     """Whether a container's end costs nothing."""
-    if end.code in (EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR):
+    if end.code in (EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, EXIT_UNKNOWN):
         return True
     if pod.deleting or on_lost_node(pod, facts.observed.nodes):
         return True
