@@ -325,7 +325,7 @@ class Cluster:
                 members=dict.fromkeys(self.joined, 0.2),
                 restarts=dict(self.restarts),
                 last_error=self.error,
-                step=self.tick,
+                step=1,
             )
         nodes = {n: Node(n, one.not_ready_since is None, one.not_ready_since) for n, one in self.machines.items()}
         room = sum(self._free(name, machine) for name, machine in self.machines.items())

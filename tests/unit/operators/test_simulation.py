@@ -187,7 +187,7 @@ def test_a_run_comes_through(seed: int, follow: bool, queue: bool, faults: list[
     assert not [one for one in cluster.did if one.tick > cluster.tick - 60 and not isinstance(one.action, Scale)]
 
 
-BUDGET_FAULTS = ("fail", "fail", "free", "remove", "scale", "lag", "no-lag", "clock", "kill-operator", "die-between")
+BUDGET_FAULTS = ("fail", "fail", "free", "remove", "scale-job", "lag", "no-lag", "clock", "kill-operator", "die-between")
 
 
 @given(
