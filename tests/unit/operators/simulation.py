@@ -374,7 +374,7 @@ class Cluster:
         """Each cache of its own age, none going back."""
         operator, newest = self.operator, len(self.history) - 1
         for kind in ("run", "job", "pods", "nodes", "coordinator"):
-            at = newest - self.random.randint(0, self.lag)
+            at = newest - (self.random.randint(0, self.lag) if self.lag else 0)
             operator.seen[kind] = min(newest, max(at, operator.seen.get(kind, 0), min(operator.born - 1, newest)))
         part = {kind: self.history[at] for kind, at in operator.seen.items()}
         told, pods, clock = part["coordinator"].coordinator, part["pods"].pods, self.now + self.jump
@@ -406,7 +406,7 @@ class Cluster:
                     return
             case DeletePod(pod=name, uid=uid, resource_version=version):
                 unit = self.units.get(name)
-                if unit is None or unit.pod.uid != uid or unit.pod.resource_version != version:
+                if unit is None or unit.pod.uid != uid or version not in ("", unit.pod.resource_version):
                     return
             case DeleteJob():
                 return
