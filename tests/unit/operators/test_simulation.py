@@ -190,16 +190,8 @@ def test_a_run_comes_through(seed: int, follow: bool, queue: bool, faults: list[
 
 
 BUDGET_FAULTS = (
-    "fail",
-    "fail",
-    "free",
-    "remove",
-    "scale-job",
-    "lag",
-    "no-lag",
-    "clock",
-    "kill-operator",
-    "die-between",
+    *("fail", "fail", "free", "remove", "lose", "give-back", "scale-job"),
+    *("lag", "no-lag", "clock", "kill-operator", "die-between"),
 )
 
 
@@ -248,6 +240,21 @@ def test_all_room_is_taken_soon_and_then_nothing_more_is_done(seed: int) -> None
     done = len(cluster.did)
     cluster.run_for(500)
     assert len(cluster.did) == done == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_never_comes_back_holds_nobody_up(seed: int) -> None:
+    cluster = Cluster(decide, Random(seed), spec=SPEC)
+    cluster.run_for(20)
+    node = next(unit.pod.node for unit in cluster.units.values())
+    assert node is not None
+    cluster.lose(node, dead=True)
+    cluster.run_for(10)
+    assert all(unit.pod.node != node for unit in cluster.units.values())
+    cluster.run_for(10)
+    check_actions(cluster.did)
+    assert sum(unit.pod.running_since is not None for unit in cluster.units.values()) == 3
+    assert not cluster.run.status.failures.times
 
 
 def test_a_quiet_run_is_looked_at_rarely() -> None:

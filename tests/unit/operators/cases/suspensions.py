@@ -244,6 +244,10 @@ FAILURES = [
         world(run=run({"restart": {"failures": 0}}), pods=pods(p1=ended(1, 75), p2=ended(2, 0))),
     ),
     Case(
+        "255 is of a node that was restarted",
+        world(run=run({"restart": {"failures": 0}}), pods=pods(p1=ended(1, 255))),
+    ),
+    Case(
         "a pod that goes costs nothing",
         world(run=run({"restart": {"failures": 0}}), pods=pods(p1=ended(1, 137, deleting=True))),
     ),
