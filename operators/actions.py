@@ -68,6 +68,8 @@ class DeletePod:
     force: bool
     reason: ActionReason
     message: str
+    resource_version: str = ""
+    """Of the pod as it was seen: one that is already going is not told again."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class DeleteJob:
     uid: str
     reason: ActionReason
     message: str
+    job_resource_version: str = ""
 
 
 Action = Scale | Suspend | Resume | DeletePod | DeleteJob

@@ -166,6 +166,47 @@ class ConditionType(StrEnum):
     FAILED = "Failed"
 
 
+class ConditionReason(StrEnum):
+    """Why a condition is what it is; `ActionReason` has those of Events."""
+
+    # Ready
+    WATCHING = "Watching"
+    REPLICAS_CAPPED = "ReplicasCapped"
+    JOB_NOT_FOUND = "JobNotFound"
+    JOB_ELSEWHERE = "JobInOtherNamespace"
+    JOB_DELETING = "JobDeleting"
+    JOB_DELETED = "JobDeleted"
+    JOB_TAKEN = "JobTaken"
+    KIND_NOT_SERVED = "KindNotServed"
+    BOUNDS_INVALID = "BoundsInvalid"
+    # Progressing
+    TRAINING = "Training"
+    STARTING = "Starting"
+    WAITING_FOR_PODS = "WaitingForPods"
+    WAITING_FOR_ROOM = "WaitingForRoom"
+    CANNOT_START = "ContainerCannotStart"
+    NOT_READY = "NotReady"
+    # Suspended by this operator, as in Suspension.reason, or by others
+    SUSPENDED = "Suspended"
+    CONFIG_INVALID = "ConfigInvalid"
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    SUSPENDED_BY_OTHERS = "SuspendedByOthers"
+    QUEUE_OVERRULES = "QueueOverrules"
+    # Checkpointed
+    COMMITTED = "Committed"
+    NO_CHECKPOINT = "NoCheckpoint"
+    # Healthy
+    ALL_WELL = "AllWell"
+    COORDINATOR_SILENT = "CoordinatorSilent"
+    LAUNCHER_SILENT = "LauncherSilent"
+    LAUNCHERS_SILENT = "AllLaunchersSilent"
+    NODE_LOST = "NodeLost"
+    # Succeeded, Failed
+    COMPLETED = "Completed"
+    JOB_FAILED = "JobFailed"
+    NOT_FINISHED = "NotFinished"
+
+
 class Condition(Model):
     """As the Kubernetes API conventions have it."""
 
@@ -209,6 +250,13 @@ class Suspension(Model):
     """Of the TrainingRun, when it was suspended."""
     template: str = ""
     """What the job's pods were made of then; a job that was changed since is tried again."""
+    job_uid: str = ""
+    """Of the job that was suspended; another of its name knows nothing of it."""
+    job_generation: int = 0
+    """The job's when it was last seen suspended; 0: not yet. Running in a later one, it was resumed; in an earlier one,
+    the news is old."""
+    overruled: bool = False
+    """Its queue's manager has started the job all the same: it is not suspended a second time."""
 
 
 class Failures(Model):
@@ -220,6 +268,23 @@ class Failures(Model):
     """Failures counted so far by source: `pod/UID` (container restarts), `coordinator/UID/REASON`."""
     last_error: str = ""
     """Of the newest."""
+    verdict_time: datetime | None = None
+    """By the coordinator's clock, of its newest word that the run is over; only a later one is news."""
+
+
+class CapacityStatus(Model):
+    """How following the room went."""
+
+    changed_at: datetime
+    """When the number of pods was last changed for it; the wait for room begins no earlier."""
+    grew: bool = False
+    """That this was a growth, and it is too early to say whether its pods found room."""
+    limit: int
+    """Worker pods that it was changed to."""
+    limit_of: int | None = None
+    """The `spec.replicas` then; another wish than that is tried in full."""
+    job_generation: int
+    """The job's then: while it is still this, the change is yet to be made."""
 
 
 class TrainingRunStatus(Model):
@@ -246,6 +311,7 @@ class TrainingRunStatus(Model):
     estimated_completion: datetime | None = None
     suspension: Suspension | None = None
     failures: Failures = Failures()
+    capacity: CapacityStatus | None = None
     growth_failures: int = 0
     """Times in a row that pods added for room found none; each doubles the wait for the next."""
 

@@ -21,6 +21,8 @@ class Job:
     name: str
     uid: str
     resource_version: str
+    generation: int
+    """Rises when its spec is changed, by whomever."""
     created_at: datetime
     replicas: int
     suspend: bool
@@ -66,6 +68,7 @@ class Pod:
     restarts: int = 0
     """Of its container."""
     exit: Exit | None = None
+    resource_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Coordinator:
     asked_at: datetime
     """When it was got."""
     pod_uid: str
-    """Its counters start at 0 with it."""
+    """Its counters start at 0 with it: its UID, with the number of its container's restarts where there were any."""
     phase: str
     members: dict[str, float] = field(default_factory=dict)
     """Launchers by host (a pod's name) -> seconds since they were heard."""
@@ -111,6 +114,8 @@ class Coordinator:
     last_checkpoint: CheckpointStatus | None = None
     attempt: int | None = None
     estimated_completion: datetime | None = None
+    answering_since: datetime | None = None
+    """Since when it has answered; launchers need a moment to find a new one."""
 
 
 @dataclass(frozen=True)
