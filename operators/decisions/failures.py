@@ -101,9 +101,9 @@ def _is_free(facts: Facts, pod: Pod, end: Exit) -> bool:
         return True
     if pod.deleting or on_lost_node(pod, facts.observed.nodes):
         return True
-    error = facts.coordinator.last_error if facts.coordinator is not None else None
-    told = error is not None and error.reason not in COUNTED and error.message != "" and error.message in end.message
-    return end.code == EXIT_FAILED and told
+    # A launcher puts the reason in front of its last words.
+    reason = end.message.partition(":")[0]
+    return end.code == EXIT_FAILED and reason in Reason.__members__.values() and reason not in COUNTED
 
 
 def _invalid(facts: Facts, ended: list[Pod]) -> str | None:

@@ -275,7 +275,7 @@ class Launcher:
                 if self._over.message not in self._complaint:
                     prefix = "" if self._over.message.startswith("error: ") else "error: "
                     self._say(f"{prefix}{self._over.message}")
-                explain_end(self._over.message)
+                explain_end(self._over.message, self._over.reason if isinstance(self._over, Over) else None)
             return self._over.exit_code
         if outcome is None or outcome.end is End.PREEMPTED:
             return EXIT_PREEMPTED

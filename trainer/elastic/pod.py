@@ -6,6 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from trainer.elastic.reasons import Reason
+
 TERMINATION_LOG = Path("/dev/termination-log")
 # What the kubelet reads of it.
 _TERMINATION_BYTES = 4096
@@ -25,11 +27,12 @@ def in_pod() -> bool:
     return TERMINATION_LOG.exists()
 
 
-def explain_end(message: str) -> None:
-    """Leave the reason of a failure where `kubectl describe pod` shows it."""
+def explain_end(message: str, reason: Reason | None = None) -> None:
+    """Leave the cause of a failure where `kubectl describe pod` shows it; the operator reads the reason in front."""
     if in_pod():
+        front = b"" if reason is None else f"{reason}: ".encode()
         with contextlib.suppress(OSError):
-            TERMINATION_LOG.write_bytes(message.encode()[-_TERMINATION_BYTES:])
+            TERMINATION_LOG.write_bytes(front + message.encode()[len(front) - _TERMINATION_BYTES :])
 
 
 def count_gpus() -> int:

@@ -263,11 +263,19 @@ FAILURES = [
         "Failed",
     ),
     Case(
-        "an end that the coordinator brought about is not the pod's",
+        "an end whose reason is no failure costs nothing",
         world(
             run=run({"restart": {"failures": 0}}),
-            pods=pods(p1=ended(1, 1, "error: a newer attempt")),
-            coordinator=coordinator(last_error=Error(1, Reason.FENCED, "a newer attempt")),
+            pods=pods(p1=ended(1, 1, f"{Reason.FENCED}: a newer attempt")),
+            coordinator=coordinator(),
+        ),
+    ),
+    Case(
+        "launchers that waited for a coordinator in vain have not failed",
+        world(
+            run=run({"restart": {"failures": 0}}),
+            pods=pods(p1=ended(1, 1, f"{Reason.COORDINATOR_LOST}: demo-coordinator:29400 refused, for 300 s")),
+            coordinator=coordinator(),
         ),
     ),
     Case(
