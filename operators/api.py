@@ -1,7 +1,7 @@
 """`gptrun.io/v1alpha1 TrainingRun`: its spec and status as pydantic models, from which the CRD's schema is generated.
 
 Changes are additive: a field once released keeps its name, type and meaning. Rules on one field stand with the field;
-rules on two are CEL, in `charts/generator`, for the API server enforces both before the operator sees anything.
+rules on two are CEL, in `operators.crd`, for the API server enforces both before the operator sees anything.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class JobKind(StrEnum):
     RAY_JOB = "RayJob"
 
 
+API_VERSIONS = {JobKind.PYTORCH_JOB: "kubeflow.org/v1", JobKind.RAY_JOB: "ray.io/v1"}
+
+
 class JobRef(Model):
     """The job that trains, in the TrainingRun's own namespace."""
 
-    api_version: str
+    api_version: Annotated[str, Field(max_length=63)]
     """`kubeflow.org/v1` or `ray.io/v1`."""
     kind: JobKind
     """PyTorchJob or RayJob."""

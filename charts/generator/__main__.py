@@ -15,9 +15,12 @@ from pathlib import Path
 from charts.generator import manifests, readme, runs, schema
 from charts.generator.dashboards.files import dashboard_files
 from charts.generator.values import CHART, PLATFORM, ROOT, read_values
+from operators import crd
 
 # Helm reads no file outside of a chart, so the rules that both have are copied: kept in the platform's.
 SHARED = ("files/rules/run.yaml", "templates/_rules.tpl")
+# Not in crds/, which Helm never upgrades: templates/crd.yaml takes it from here.
+CRD = PLATFORM / "files" / "crds" / f"{crd.NAME}.yaml"
 
 
 def main() -> None:
@@ -42,6 +45,7 @@ def chart_files() -> dict[Path, str]:
     """What is generated inside the charts: path -> text."""
     files = {CHART / name: text for name, text in runs.values_files().items()}
     files |= {CHART / name: (PLATFORM / name).read_text(encoding="utf-8") for name in SHARED}
+    files[CRD] = manifests.dump(crd.document())
     # A chart can read no file of another, so both carry the dashboards.
     dashboards = dashboard_files()
     for chart in (CHART, PLATFORM):

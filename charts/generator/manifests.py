@@ -56,7 +56,7 @@ def rendered_objects(helm: Path, overlay: str) -> Objects:
 def _folder(folder: Path, objects: Objects, content: dict[str, Any]) -> dict[Path, str]:
     kustomization = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", **content}
     texts = {"kustomization": kustomization, **objects}
-    return {folder / f"{name}.yaml": _HEADER + _dump(node) for name, node in texts.items()}
+    return {folder / f"{name}.yaml": _HEADER + dump(node) for name, node in texts.items()}
 
 
 def _files(objects: Objects) -> list[str]:
@@ -71,9 +71,9 @@ def _patches(base: Objects, objects: Objects) -> list[dict[str, Any]]:
         if name not in objects:
             identity = {"apiVersion": node["apiVersion"], "kind": node["kind"]}
             deletion = {"$patch": "delete", **identity, "metadata": {"name": target["name"]}}
-            patches.append({"target": target, "patch": _dump(deletion)})
+            patches.append({"target": target, "patch": dump(deletion)})
         elif node != objects[name]:
-            patches.append({"target": target, "patch": _dump(_changes(node, objects[name], ""))})
+            patches.append({"target": target, "patch": dump(_changes(node, objects[name], ""))})
     return patches
 
 
@@ -133,7 +133,7 @@ def _without_helm(node: Any) -> Any:
     return kept
 
 
-def _dump(data: Any) -> str:
+def dump(data: Any) -> str:
     """YAML in which texts of several lines stand as they are."""
     yaml = YAML()
     yaml.default_flow_style = False
