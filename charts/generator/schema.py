@@ -22,9 +22,42 @@ _PACKAGES = (
     "io.k8s.api.networking.v1.",
 )
 _QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_NAMESPACE = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_NAME: dict[str, Any] = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"}
+_QUANTITIES = {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "Quantity"}}
 _OWN_TYPES: dict[str, dict[str, Any]] = {
     "StringMap": {"type": "object", "additionalProperties": {"type": "string"}},
     "Quantity": {"type": ["string", "number"]},
+    # Not by `propertyNames`: of a name that is wrong there Helm does not say where it stands.
+    "NameByNamespace": {"type": "object", "patternProperties": {_NAMESPACE: _NAME}, "additionalProperties": False},
+    "QuotaByNamespace": {
+        "type": "object",
+        "patternProperties": {_NAMESPACE: _QUANTITIES},
+        "additionalProperties": False,
+    },
+    "PriorityClassOfRuns": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "value", "description"],
+        "properties": {
+            # Kubernetes keeps names that begin like this for itself.
+            "name": {**_NAME, "not": {"pattern": "^system-"}},
+            "value": {"type": "integer", "minimum": -1_000_000_000, "maximum": 1_000_000_000},
+            "description": {"type": "string"},
+            "preemptionPolicy": {"enum": ["PreemptLowerPriority", "Never"]},
+        },
+    },
+    "FlavorOfNodes": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["name", "quota"],
+        "properties": {
+            "name": _NAME,
+            "nodeLabels": {"$ref": "StringMap"},
+            "tolerations": {"type": "array", "items": {"$ref": "Toleration"}},
+            "quota": _QUANTITIES,
+        },
+    },
 }
 _NAMES = {dict: "object", list: "array", bool: "boolean", int: "integer", float: "number", str: "string"}
 
@@ -112,7 +145,7 @@ def _with_definitions(hint: Any, definitions: dict[str, Any]) -> Any:
         definitions[name], more = run_schema()
         definitions.update(more)
     elif name in _OWN_TYPES:
-        definitions[name] = _OWN_TYPES[name]
+        definitions[name] = _with_definitions(_OWN_TYPES[name], definitions)
     else:
         _add_kubernetes_type(name, definitions)
     return {**hint, "$ref": f"#/$defs/{name}"}

@@ -12,8 +12,9 @@ import kubernetes_validate
 import yaml
 
 from charts.generator.manifests import KUBERNETES
+from operators import crd
 from tests.charts.rendering import Object, pods
-from tests.cluster.tools import ADDONS, KUBERAY, module_folder
+from tests.cluster.tools import ADDONS, KUBERAY, KUEUE, module_folder
 
 # Kind of a custom resource -> the pins of its controller, the module, and where its CRD lies in it.
 CRDS = {
@@ -23,9 +24,13 @@ CRDS = {
         "manifests/base/crds/kubeflow.org_pytorchjobs.yaml",
     ),
     "RayJob": (KUBERAY, "github.com/ray-project/kuberay/ray-operator", "config/crd/bases/ray.io_rayjobs.yaml"),
+    **{
+        kind: (KUEUE, "sigs.k8s.io/kueue", f"config/components/crd/bases/kueue.x-k8s.io_{kind.lower()}s.yaml")
+        for kind in ("ClusterQueue", "LocalQueue", "ResourceFlavor")
+    },
 }
 # Resources whose CRD is not in a module that is pinned here; they are checked field by field.
-UNCHECKED = ("PrometheusRule", "ServiceMonitor", "TrainingRun")
+UNCHECKED = ("PrometheusRule", "ServiceMonitor")
 LABELS = (
     "gptrun.io/run",
     "gptrun.io/component",
@@ -47,7 +52,7 @@ def problems(node: Object, labels: tuple[str, ...] = LABELS) -> list[str]:
 def _schema_problems(node: Object) -> list[str]:
     if node["kind"] in UNCHECKED:
         return []
-    if node["kind"] in CRDS:
+    if node["kind"] in (*CRDS, "TrainingRun"):
         errors = jsonschema.Draft202012Validator(_crd_schema(node["kind"], node["apiVersion"])).iter_errors(node)
         return [f"{error.json_path}: {error.message}" for error in errors]
     return _kubernetes_problems(node)
@@ -68,9 +73,11 @@ def _kubernetes_problems(node: Object) -> list[str]:
 
 @functools.cache
 def _crd_schema(kind: str, api_version: str) -> Any:
-    pins, module, file = CRDS[kind]
-    crd = yaml.load((Path(module_folder(pins, module)) / file).read_text(), Loader=yaml.CSafeLoader)
-    version = next(item for item in crd["spec"]["versions"] if item["name"] == api_version.split("/")[1])
+    definition = crd.document()
+    if kind in CRDS:
+        pins, module, file = CRDS[kind]
+        definition = yaml.load((Path(module_folder(pins, module)) / file).read_text(), Loader=yaml.CSafeLoader)
+    version = next(item for item in definition["spec"]["versions"] if item["name"] == api_version.split("/")[1])
     schema = _strict(version["schema"]["openAPIV3Schema"])
     schema["properties"]["metadata"] = {"type": "object"}
     return schema
@@ -94,6 +101,9 @@ def _name_problems(node: Object, labels: tuple[str, ...]) -> list[str]:
     name = node["metadata"]["name"]
     # A CronJob's Jobs and a Deployment's pods have longer names than the object.
     limit = {"CronJob": 52, "RayJob": 47}.get(node["kind"], 63)
+    if node["kind"] == "CustomResourceDefinition":
+        # PLURAL.GROUP, by the API server's own rule.
+        return _label_problems(node["metadata"], labels)
     found = [] if _DNS_LABEL.match(name) and len(name) <= limit else [f"name {name!r}"]
     return found + _label_problems(node["metadata"], labels)
 
@@ -108,7 +118,9 @@ def insecurities(spec: Object) -> list[str]:
     """Where a pod falls short of the restricted Pod Security Standard, and of this product's own rules."""
     pod = spec.get("securityContext", {})
     found = [f"{key}: true" for key in ("hostNetwork", "hostPID", "hostIPC") if spec.get(key)]
-    if spec.get("automountServiceAccountToken") is not False:
+    # The operator alone asks the API server.
+    holds = [item["name"] for item in spec["containers"] if "operators" in item.get("command", [])]
+    if spec.get("automountServiceAccountToken") is not bool(holds):
         found.append("holds an API token")
     if pod.get("runAsNonRoot") is not True or pod.get("runAsUser") == 0:
         found.append("may run as root")

@@ -20,6 +20,7 @@ OTHERS: Object = {
     "run": {"seed": 7},
     "image.digest": "sha256:" + "b" * 64,
     "image.pullPolicy": "Never",
+    "policy.hang.action": "Report",
     "gpu.perWorker": 4,
     "gpu.currency": "EUR",
     "workers.shm": "1Gi",

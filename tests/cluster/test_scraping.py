@@ -77,8 +77,9 @@ def test_one_series_per_metric_through_a_loss_scales_and_a_restart(
 
 
 def install_rules(namespace: Namespace) -> None:
-    """Those of the platform's chart, as a user gets them."""
-    values = {"rules": {"enabled": True}, "dashboards": {"enabled": False}}
+    """Those of the platform's chart, as a user gets them, and nothing else of it."""
+    off = {name: {"enabled": False} for name in ("dashboards", "crds", "operator", "guards")}
+    values = {"rules": {"enabled": True}, **off}
     namespace.helm("install", "platform", str(PLATFORM), values=values)
 
 

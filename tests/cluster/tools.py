@@ -25,6 +25,7 @@ from pathlib import Path
 KUBERNETES = Path(__file__).parent / "pins" / "kubernetes"
 ADDONS = Path(__file__).parent / "pins" / "addons"
 KUBERAY = Path(__file__).parent / "pins" / "kuberay"
+KUEUE = Path(__file__).parent / "pins" / "kueue"
 PROMETHEUS = Path(__file__).parent / "pins" / "prometheus"
 PROMETHEUS_OPERATOR = Path(__file__).parent / "pins" / "prometheus-operator"
 SERVERS = Path(__file__).parents[1] / "tools"

@@ -8,15 +8,19 @@ from charts.generator.dashboards.files import BOARDS
 from tests.charts.rendering import Chart, Object, find
 
 
+def config_maps(platform: Chart, values: Object | None = None) -> list[Object]:
+    return [node for node in platform.render(values) if node["kind"] == "ConfigMap"]
+
+
 def test_default_is_one_config_map_for_each_dashboard(platform: Chart) -> None:
-    found = [node for node in platform.render() if node["kind"] == "ConfigMap"]
+    found = config_maps(platform)
     assert sorted(key for node in found for key in node["data"]) == sorted(f"{board.uid}.json" for board in BOARDS)
     # Kubernetes takes no more, annotations of appliers left out.
     assert all(len(text) < 250_000 for node in found for text in node["data"].values())
 
 
 def test_default_text_is_the_files_own(platform: Chart) -> None:
-    for node in platform.render():
+    for node in config_maps(platform):
         for name, text in node["data"].items():
             assert text == (platform.path / "files" / "dashboards" / name).read_text()
 
@@ -27,7 +31,7 @@ def test_switched(platform: Chart) -> None:
     assert node["metadata"]["namespace"] == "monitoring"
     assert node["metadata"]["annotations"] == {"grafana_folder": "Training"}
     assert node["metadata"]["labels"].items() >= {"team": "ml", "grafana_dashboard": "1"}.items()
-    assert platform.render({"dashboards": {"enabled": False}}) == []
+    assert config_maps(platform, {"dashboards": {"enabled": False}}) == []
 
 
 @pytest.mark.parametrize(

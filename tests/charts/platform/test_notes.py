@@ -34,6 +34,26 @@ def test_default_says_where_the_dashboards_are(shown: Chart) -> None:
     assert "twice" not in text
 
 
+def test_default_says_who_looks_after_runs(shown: Chart) -> None:
+    text = notes(shown)
+    assert "every TrainingRun of all namespaces" in text
+    assert "kubectl logs -n default deployment/demo-operator" in text
+    assert "kubectl delete crd trainingruns.gptrun.io" in text
+    assert "The API server refuses to scale" in text
+
+
+def test_switched_parts(shown: Chart) -> None:
+    text = notes(shown, {"operator": {"namespace": "team-a"}, "crds": {"enabled": False}, "guards": {"action": "Warn"}})
+    assert "every TrainingRun of namespace team-a" in text
+    assert "kubectl apply --server-side -f charts/gpt-platform/files/crds/trainingruns.gptrun.io.yaml" in text
+    assert "lets pass, with guards.action=Warn, to scale" in text
+
+
+def test_switched_off(shown: Chart) -> None:
+    text = notes(shown, {name: {"enabled": False} for name in ("operator", "guards")} | {"crds": {"keep": False}})
+    assert not any(word in text for word in ("TrainingRun", "suspend"))
+
+
 def test_switched(shown: Chart) -> None:
     text = notes(
         shown, {"serviceMonitor": {"enabled": True, "namespaces": ["a", "b"]}, "dcgmCounters": {"enabled": True}}
