@@ -36,22 +36,22 @@ app.kubernetes.io/component: operator
 {{- define "gpt-platform.operatorRules" -}}
 - apiGroups: [gptrun.io]
   resources: [trainingruns]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [gptrun.io]
   resources: [trainingruns/status]
   verbs: [patch]
 - apiGroups: [kubeflow.org]
   resources: [pytorchjobs]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [ray.io]
   resources: [rayjobs]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{/* A quantity as text: a number in a values file would be printed as 1e+06. */}}

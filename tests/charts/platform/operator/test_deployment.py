@@ -26,6 +26,7 @@ def test_default(platform: Chart) -> None:
     assert runs["args"] == [
         "--namespace=",
         "--lease-namespace=default",
+        "--lease-name=demo-operator",
         "--status-interval-seconds=30",
         "--poll-seconds=10",
         "--metrics-port=9090",

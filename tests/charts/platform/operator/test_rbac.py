@@ -6,12 +6,12 @@ from tests.charts.rendering import Chart, Object
 
 NODES = {("", "nodes"): ["list", "watch"]}
 OF_RUNS = {
-    ("gptrun.io", "trainingruns"): ["get", "list", "watch"],
+    ("gptrun.io", "trainingruns"): ["list", "watch"],
     ("gptrun.io", "trainingruns/status"): ["patch"],
-    ("kubeflow.org", "pytorchjobs"): ["get", "list", "watch", "patch", "delete"],
-    ("ray.io", "rayjobs"): ["get", "list", "watch", "patch", "delete"],
+    ("kubeflow.org", "pytorchjobs"): ["list", "watch", "patch", "delete"],
+    ("ray.io", "rayjobs"): ["list", "watch", "patch", "delete"],
     ("", "pods"): ["list", "watch", "delete"],
-    ("", "events"): ["create", "patch"],
+    ("", "events"): ["create"],
 }
 
 
@@ -27,9 +27,10 @@ def granted(role: Object) -> dict[tuple[str, str], list[str]]:
 
 def test_default_is_all_namespaces(platform: Chart) -> None:
     assert granted(platform.one("ClusterRole", "demo-operator")) == NODES | OF_RUNS
-    assert granted(platform.one("Role", "demo-lease")) == {
-        ("coordination.k8s.io", "leases"): ["get", "create", "update", "patch"]
-    }
+    made, renewed = platform.one("Role", "demo-lease")["rules"]
+    assert (made["resources"], made["verbs"]) == (["leases"], ["create"])
+    assert (renewed["resources"], renewed["verbs"]) == (["leases"], ["get", "patch"])
+    assert renewed["resourceNames"] == ["demo-operator"]
     for kind, name in (("ClusterRole", "demo-operator"), ("Role", "demo-lease")):
         binding = platform.one(f"{kind}Binding", name)
         assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, name)

@@ -18,7 +18,7 @@ def test_switched(platform: Chart) -> None:
     assert made["metadata"]["labels"]["release"] == "prom"
     service = platform.one("Service", "demo-operator")
     assert made["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
-    assert made["spec"]["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "1m", "honorLabels": True}]
+    assert made["spec"]["endpoints"] == [{"port": "http", "path": "/metrics", "interval": "1m"}]
 
 
 def test_switched_off_with_the_operator(platform: Chart) -> None:
