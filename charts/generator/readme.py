@@ -26,13 +26,23 @@ Needed in the cluster: Kubernetes 1.27 or newer and, for `backend: pytorchjob`, 
 _PLATFORM = """\
 # gpt-platform
 
-What a cluster needs once, beside any number of runs: metrics of all runs scraped by one ServiceMonitor, alerts and
-recorded series, Grafana dashboards, the counters for dcgm-exporter. Each part is switched by a value. Generated from
-`values.yaml` by `make generate`; what each is for is in [docs/observability.md](../../docs/observability.md).
+What a cluster needs once, beside any number of runs: the definition of TrainingRun and the operator that keeps runs
+alive and elastic; guards, by which the API server refuses what would end a run; priority classes, quotas and Kueue's
+queues; metrics of all runs scraped by one ServiceMonitor, alerts and recorded series, Grafana dashboards, the counters
+for dcgm-exporter. Each part is switched by a value. Generated from `values.yaml` by `make generate`; fields of a
+TrainingRun are in [docs/reference/trainingrun.md](../../docs/reference/trainingrun.md), metrics and dashboards in
+[docs/observability.md](../../docs/observability.md), what the guards are and why in
+[docs/decisions/guards.md](../../docs/decisions/guards.md).
 
 ```text
-helm install gpt-platform charts/gpt-platform --namespace monitoring --set serviceMonitor.enabled=true
+helm install gpt-platform charts/gpt-platform --namespace gpt-run-system --create-namespace
 ```
+
+Needed: Kubernetes 1.30 or newer (1.27 with `guards.enabled=false`). The operator's image has the chart's version; give
+`operator.image.digest` to have one that no registry can change. An upgrade brings the definition of TrainingRun along;
+uninstalling leaves it and all TrainingRuns in the cluster (`crds.keep`).
+
+For metrics and dashboards alone: `--set crds.enabled=false,operator.enabled=false,guards.enabled=false`.
 
 """
 

@@ -1,4 +1,4 @@
-"""The definition of TrainingRun on a real API server: defaults, rules in words, what kubectl shows and does, upgrades."""
+"""The definition of TrainingRun on a real API server: defaults, rules in words, what kubectl shows, upgrades."""
 
 from __future__ import annotations
 
@@ -37,7 +37,13 @@ STATUS = TrainingRunStatus.model_validate(
     {
         "phase": "Running",
         "conditions": [
-            {"type": kind, "status": "True", "reason": "Because", "lastTransitionTime": DAYS_AGO, "observedGeneration": 1}
+            {
+                "type": kind,
+                "status": "True",
+                "reason": "Because",
+                "lastTransitionTime": DAYS_AGO,
+                "observedGeneration": 1,
+            }
             for kind in api.ConditionType
         ],
         "observedGeneration": 1,

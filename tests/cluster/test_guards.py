@@ -17,7 +17,7 @@ from tests.cluster.api_charts import connected, install_platform, install_run, r
 
 MIN, MAX = 2, 4
 BOUNDS = ["--set", f"workers.min={MIN}", "--set", f"workers.max={MAX}", "--set", "workers.replicas=3"]
-SUSPEND = "--type=merge -p '{\"spec\":{\"runPolicy\":{\"suspend\":true}}}'"
+SUSPEND = '--type=merge -p \'{"spec":{"runPolicy":{"suspend":true}}}\''
 # The first time an API server is compiled.
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(40 * 60)]
 

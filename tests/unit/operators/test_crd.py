@@ -40,8 +40,8 @@ class Sample(Model):
     number: Annotated[int, Field(ge=1)] | None = None
     """Over
     two lines."""
-    by_name: dict[str, int] = {}
-    many: list[Inner] = []
+    by_name: dict[str, int] = Field(default={})
+    many: list[Inner] = Field(default=[])
 
 
 def fields(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
