@@ -1,4 +1,4 @@
-{{/* What both guards say: bounds of a job, and messages. CEL; a message is one line. */}}
+{{/* What both guards ask and say: bounds of a job, and messages. CEL; a message is one line. */}}
 
 {{/* Variables: the bounds that a PyTorchJob has. Takes the name by which CEL knows it. */}}
 {{- define "gpt-platform.boundsOf" -}}
@@ -6,6 +6,14 @@
   expression: {{ . }}.spec.?elasticPolicy.?minReplicas.orValue(1)
 - name: most
   expression: {{ . }}.spec.?elasticPolicy.?maxReplicas.orValue(2147483647)
+{{- end }}
+
+{{- define "gpt-platform.within" -}}
+(variables.workers > 0 && variables.workers >= variables.fewest && variables.workers <= variables.most)
+{{- end }}
+
+{{- define "gpt-platform.refusal" -}}
+variables.workers <= 0 ? {{ include "gpt-platform.noWorkers" . }} : {{ include "gpt-platform.outOfBounds" . }}
 {{- end }}
 
 {{- define "gpt-platform.suspendIt" -}}

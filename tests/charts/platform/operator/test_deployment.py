@@ -20,6 +20,7 @@ def test_default(platform: Chart) -> None:
     assert pod["spec"]["serviceAccountName"] == "demo-operator"
     assert pod["spec"]["topologySpreadConstraints"][0]["topologyKey"] == "kubernetes.io/hostname"
     assert made["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert pod["metadata"]["labels"]["gptrun.io/component"] == "operator"
     runs = container(pod)
     assert runs["image"] == "ghcr.io/gpt-run/operator:0.1.0"
     assert runs["command"] == ["python", "-m", "operators"]
