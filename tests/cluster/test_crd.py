@@ -15,7 +15,6 @@ import yaml
 from charts.generator.values import CHART
 from operators import api, crd
 from operators.api import TrainingRunSpec, TrainingRunStatus
-from tests.cluster.client import Cluster, Namespace, Object
 from tests.cluster.api_charts import (
     SYSTEM,
     apply_definitions,
@@ -27,6 +26,7 @@ from tests.cluster.api_charts import (
     refusal,
     started,
 )
+from tests.cluster.client import Cluster, Namespace, Object
 
 # The definition as it was first released; never changed.
 FIRST = Path(__file__).parent / "crds" / "trainingruns-first.yaml"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from charts.generator.values import CHART
-from tests.cluster.client import Cluster, Namespace, Object
 from tests.cluster.api_charts import connected, install_platform, install_run, refusal, started, wait_for_refusal
+from tests.cluster.client import Cluster, Namespace, Object
 
 MIN, MAX = 2, 4
 BOUNDS = ["--set", f"workers.min={MIN}", "--set", f"workers.max={MAX}", "--set", "workers.replicas=3"]
