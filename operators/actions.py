@@ -48,6 +48,8 @@ class Suspend:
     job_resource_version: str
     reason: ActionReason
     message: str
+    mark: str = ""
+    """Left on the job, to tell this suspension from one by somebody else at the same moment."""
 
 
 @dataclass(frozen=True)

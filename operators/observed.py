@@ -26,6 +26,8 @@ class Job:
     created_at: datetime
     replicas: int
     suspend: bool
+    mark: str = ""
+    """Of the suspension that it was last suspended for by this operator (`Suspend.mark`)."""
     template: str = ""
     """Hash of what its pods are made of: another one means that somebody changed the job."""
     queue: str | None = None

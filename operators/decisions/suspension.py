@@ -65,6 +65,8 @@ def _begin(facts: Facts, tally: Tally) -> Standing:
 def _held(facts: Facts, held: Suspension) -> Standing:
     """Suspended, and it was us: see that this is known, then look whether it may go on."""
     job = facts.job
+    if held.job_generation == 0 and job.mark != _mark(held):
+        return Standing(None)  # somebody else was first
     if not held.overruled:
         held = held.model_copy(update={"job_generation": max(job.generation, held.job_generation)})
     cause = _ended(facts, held)
@@ -120,4 +122,8 @@ def _suspend(facts: Facts, reason: str, message: str) -> Standing:
 
 
 def _action(facts: Facts, held: Suspension) -> Suspend:
-    return Suspend(facts.job.resource_version, _ACTIONS[held.reason], held.message)
+    return Suspend(facts.job.resource_version, _ACTIONS[held.reason], held.message, _mark(held))
+
+
+def _mark(held: Suspension) -> str:
+    return f"{held.reason} {held.time.isoformat(timespec='seconds')}"

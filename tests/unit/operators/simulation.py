@@ -422,13 +422,13 @@ class Cluster:
                     recent = [time for time in self.failures if time > self.now - window]
                     assert len(recent) > self.run.spec.restart.failures, "charged for what is no failure"
                 self.suspended_by = "operator"
-                self._change_job(suspend=True)
+                self._change_job(suspend=True, mark=action.mark)
             case Resume():
                 assert self.job.suspend, "resumed twice"
                 assert self.suspended_by == "operator", "resumed what others suspended"
                 self.suspended_by = None
                 self.unforgiven.clear()
-                self._change_job(suspend=False)
+                self._change_job(suspend=False, mark="")
             case DeletePod(force=True):
                 del self.units[action.pod]
             case DeletePod():

@@ -126,6 +126,8 @@ SUSPEND = [
 ]
 
 BAD = {"suspension": suspension("ConfigInvalid")}
+UNSEEN = {"suspension": suspension("ConfigInvalid", jobGeneration=0)}
+MARK = f"ConfigInvalid {ago(600).isoformat(timespec='seconds')}"
 SPENT_BEFORE = {"suspension": suspension("BudgetExhausted")}
 TIMES = {"failures": {"times": [ago(900), ago(600), ago(300)], "lastError": "boom"}}
 FAILURES = [
@@ -168,6 +170,19 @@ FAILURES = [
         (),
         "Suspended",
         {"Progressing": "False ConfigInvalid"},
+    ),
+    Case(
+        "somebody else suspended it in the moment that we would have",
+        world(run=run({}, UNSEEN), job=job(suspend=True, generation=6, template="b"), **GONE),
+        (),
+        "Suspended",
+        {"Progressing": "False SuspendedByOthers"},
+    ),
+    Case(
+        "our suspension is known by the mark that it left",
+        world(run=run({}, UNSEEN), job=job(suspend=True, generation=6, template="b", mark=MARK), **GONE),
+        ("resume JobChanged",),
+        "Suspended",
     ),
     Case(
         "wrong config, and the job was changed",
