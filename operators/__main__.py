@@ -96,9 +96,7 @@ class Operator:
         """Until cancelled."""
         runner, port = await serve(self.metrics, self._settings.metrics_port, lambda: self._watches.synced)
         _log.info("metrics and health on port %d", port)
-        coordinators = Coordinators(
-            self._settings.poll_seconds, self._observer.question, self._heard, self._count
-        )
+        coordinators = Coordinators(self._settings.poll_seconds, self._observer.question, self._heard, self._count)
         self._loop.coordinators = coordinators
         try:
             async with asyncio.TaskGroup() as tasks:

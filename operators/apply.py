@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from operators import status_patch
 from operators.actions import Action, DeleteJob, DeletePod, Resume, Scale, Suspend
-from operators.api import ConditionType, TrainingRun, TrainingRunStatus
+from operators.api import ConditionReason, ConditionType, TrainingRun, TrainingRunStatus
 from operators.backends import BACKENDS
 from operators.backends.backend import JobRecord, Patch
 from operators.caches import Caches, job_key
@@ -50,9 +51,7 @@ class Trouble:
 class Applier:
     """Writes to the API server."""
 
-    def __init__(
-        self, api: Api, caches: Caches, events: Events, metrics: Metrics, holds: Callable[[], bool]
-    ) -> None:
+    def __init__(self, api: Api, caches: Caches, events: Events, metrics: Metrics, holds: Callable[[], bool]) -> None:
         """holds: whether this replica may act at this moment."""
         self._api = api
         self._caches = caches
@@ -75,7 +74,7 @@ class Applier:
             status,
             kind=ConditionType.HEALTHY,
             value="False",
-            reason="Forbidden",
+            reason=ConditionReason.FORBIDDEN,
             message=trouble.message,
             generation=run.generation,
             now=now,
@@ -85,7 +84,7 @@ class Applier:
         """One merge patch of the status subresource. Away where nobody answers."""
         body = {"metadata": {"resourceVersion": run.resource_version}, "status": patch}
         path = RUNS.path(run.namespace, run.name, "status")
-        result, answer = await self._send(run, "patch", path, lambda: self._api.patch(path, body))
+        result, answer = await self._send(run, "patch", path, partial(self._api.patch, path, body))
         if result is Result.DONE:
             self._metrics.status_writes.inc()
             self._caches.put(run_record(answer), known=True)
@@ -120,12 +119,15 @@ class Applier:
             path = PODS.path(run.namespace, action.pod)
             options = {
                 "gracePeriodSeconds": 0 if action.force else _GRACE_SECONDS,
-                "preconditions": {"uid": action.uid},
+                "preconditions": _preconditions(action.uid, action.resource_version),
             }
         else:
             path = backend.resource.path(run.namespace, record.key.name)
-            options = {"propagationPolicy": "Background", "preconditions": {"uid": action.uid}}
-        result, _ = await self._send(run, "delete", path, lambda: self._api.delete(path, options), verb(action))
+            options = {
+                "propagationPolicy": "Background",
+                "preconditions": _preconditions(action.uid, action.job_resource_version),
+            }
+        result, _ = await self._send(run, "delete", path, partial(self._api.delete, path, options), verb(action))
         if result is Result.DONE and isinstance(action, DeletePod):
             self._caches.marked(action.uid)
         return result
@@ -134,7 +136,11 @@ class Applier:
         for patch in patches:
             path = patch.resource.path(run.namespace, patch.name)
             result, answer = await self._send(
-                run, "patch", path, lambda: self._api.patch(path, patch.body, patch.content_type), verb(action)  # noqa: B023
+                run,
+                "patch",
+                path,
+                partial(self._api.patch, path, patch.body, patch.content_type),
+                verb(action),
             )
             if result is not Result.DONE:
                 return result
@@ -177,3 +183,8 @@ def upon(action: Action) -> str:
     """The job's resource version that an action was decided upon."""
     assert not isinstance(action, DeletePod | DeleteJob)
     return action.job_resource_version
+
+
+def _preconditions(uid: str, resource_version: str) -> dict[str, str]:
+    """Of a deletion: the object that was seen, and as it was seen."""
+    return {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})

@@ -1,7 +1,7 @@
 """Watches by kopf: `on.event` handlers alone, one kopf operator for each kind, on a thread of its own.
 
-Of kopf's machinery nothing else is used, so nothing is written to objects: no finalizers, annotations, peering or posted
-events. A kind of its own thread: one whose definition is missing, or which may not be listed, stops no other, and
+Of kopf's machinery nothing else is used, so nothing is written to objects: no finalizers, annotations, peering or
+posted events. Threads: a kind whose definition is missing, or which may not be listed, stops no other one, and
 decisions, polls and the Lease never wait for a parser. `Watches` runs them and keeps the caches free of what a watch
 could not see go.
 """
@@ -150,14 +150,15 @@ class Watches:
         registry = kopf.OperatorRegistry()
         resource = kind.resource
 
-        async def seen(event: dict[str, Any], **_: Any) -> None:
+        async def seen(*, event: kopf.RawEvent, **_: Any) -> None:
+            body: dict[str, Any] = dict(event["object"])
             try:
-                record = kind.record(event["object"])
+                record = kind.record(body)
             except (KeyError, TypeError, ValueError) as error:
-                meta = event["object"].get("metadata") or {}
+                meta = body.get("metadata") or {}
                 about = {"namespace": meta.get("namespace"), "kind": resource.plural}
                 _log.warning("%s is not understood: %r", meta.get("name"), error, extra=about)
-                self._skipped.add(meta.get("uid"))
+                self._skipped.add(str(meta.get("uid")))
                 return
             self._loop.call_soon_threadsafe(self._take, kind, event["type"], record)
 
@@ -209,13 +210,13 @@ class Watches:
 class _NoStorage(kopf.DiffBaseStorage):
     """kopf would copy each object to compare it with what it was, which is for handlers that are not used here."""
 
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
         return None
 
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+    def store(self, **_: Any) -> None:
         raise AssertionError("nothing is written to objects")
 
-    def build(self, *, body: kopf.Body, extra_fields: Iterable[Any] | None = None) -> kopf.BodyEssence:
+    def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence({})
 
 

@@ -1,8 +1,8 @@
 """Which of two operators acts: the holder of a Lease.
 
 The holder renews every second; one that could not stops acting before others may take the Lease over, by its own
-monotonic clock. Others take it when its record has not changed for the whole duration, by theirs: no two clocks are ever
-compared. At its end the holder gives the Lease back, so that a roll-out pauses control for less than a second.
+monotonic clock. Others take it when its record has not changed for the whole duration, by theirs: no two clocks are
+ever compared. At its end the holder gives the Lease back, so that a roll-out pauses control for less than a second.
 `Candidate` is pure; `Lease` asks the API server.
 """
 
@@ -83,9 +83,7 @@ class Candidate:
 class Lease:
     """Competes for the Lease until told to give it back."""
 
-    def __init__(
-        self, api: Api, namespace: str, name: str, identity: str, changed: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, api: Api, namespace: str, name: str, identity: str, changed: Callable[[bool], None]) -> None:
         """changed: told of each start and end of holding it."""
         self._api = api
         self._namespace = namespace
@@ -149,9 +147,7 @@ class Lease:
 
     async def _look(self) -> None:
         try:
-            found = await self._api.get(
-                LEASES.path(self._namespace, self._name), timeout_seconds=_REQUEST_SECONDS
-            )
+            found = await self._api.get(LEASES.path(self._namespace, self._name), timeout_seconds=_REQUEST_SECONDS)
         except OldNews:
             body = {
                 "apiVersion": "coordination.k8s.io/v1",

@@ -1,8 +1,8 @@
 """Passes over runs: facts, decision, status, actions.
 
 A run has at most one pass at a time; whatever happens to it meanwhile makes one more, however much it was. Passes are
-made while this replica holds the Lease, a few at a time, and again when a decision's window ends, when a pass has failed
-(later each time) and now and then though nothing was heard.
+made while this replica holds the Lease, a few at a time, and again when a decision's window ends, when a pass has
+failed (later each time) and now and then though nothing was heard.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from operators import status_patch
 from operators.actions import Decision
-from operators.api import ConditionType, TrainingRun, TrainingRunStatus
+from operators.api import ConditionReason, ConditionType, TrainingRun, TrainingRunStatus
 from operators.apply import Applier, Result
 from operators.caches import Caches
 from operators.coordinators import Coordinators
@@ -174,7 +174,7 @@ class Loop:
             before,
             kind=ConditionType.READY,
             value="False",
-            reason="Invalid",
+            reason=ConditionReason.INVALID,
             message=run.message,
             generation=run.generation,
             now=now,

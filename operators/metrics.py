@@ -90,6 +90,6 @@ async def serve(metrics: Metrics, port: int, healthy: Callable[[], bool]) -> tup
     app.add_routes([web.get("/metrics", scrape), web.get("/healthz", health)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104: Prometheus and the kubelet ask the pod's address
+    site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104 - the pod's address
     await site.start()
     return runner, int(runner.addresses[0][1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from operators.api import JobKind, TrainingRun
@@ -92,11 +93,15 @@ class Observer:
             # One question that got lost says nothing; what was said before grows old by itself.
             self._coordinators.setdefault(key, None)
             return
-        self._coordinators[key] = coordinator
-        new = before is None or before.pod_uid != coordinator.pod_uid
-        if new or (before is not None and coordinator.asked_at - before.asked_at > self._silent_after):
+        if (
+            before is None
+            or before.pod_uid != coordinator.pod_uid
+            or coordinator.asked_at - before.asked_at > self._silent_after
+        ):
+            self._coordinators[key] = replace(coordinator, answering_since=coordinator.asked_at)
             self._silent.pop(key, None)  # launchers may still be on their way to it
             return
+        self._coordinators[key] = replace(coordinator, answering_since=before.answering_since)
         run = self._caches.runs.get(key)
         record = self._caches.jobs.get(job_key(run)) if isinstance(run, TrainingRun) else None
         self._silent[key] = dict(_silences(self._pods(record), coordinator, self._silent.get(key, {})))
@@ -122,7 +127,8 @@ class Observer:
 
     def _pods(self, record: JobRecord | None) -> tuple[Pod, ...]:
         found = self._caches.workers_of(record) if record is not None else []
-        return tuple(sorted((pod.worker for pod in found if pod.worker is not None), key=lambda pod: pod.name))
+        pods = (replace(pod.worker, resource_version=pod.resource_version) for pod in found if pod.worker is not None)
+        return tuple(sorted(pods, key=lambda pod: pod.name))
 
     def _fresh(self, key: RunKey, now: datetime) -> Coordinator | None:
         coordinator = self._coordinators.get(key)
@@ -134,9 +140,7 @@ class Observer:
             return Node(name, ready=False, not_ready_since=self._caches.gone_since.setdefault(name, now))
         return Node(name, node.ready, node.not_ready_since)
 
-    def _room(
-        self, run: TrainingRun, record: JobRecord | None, pods: tuple[Pod, ...], now: datetime
-    ) -> int | None:
+    def _room(self, run: TrainingRun, record: JobRecord | None, pods: tuple[Pod, ...], now: datetime) -> int | None:
         if not run.spec.elastic.capacity.enabled or record is None or record.shape is None or record.job.queue:
             return None
         measured = self._rooms.get(record.shape)

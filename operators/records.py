@@ -118,7 +118,7 @@ def pod_record(body: dict[str, Any]) -> PodRecord:
     meta, spec, status = body["metadata"], body.get("spec") or {}, body.get("status") or {}
     labels = meta.get("labels") or {}
     namespace = sys.intern(meta["namespace"])
-    owner = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
+    owner: dict[str, Any] = next((one for one in meta.get("ownerReferences") or () if one.get("controller")), {})
     job, ray_cluster = None, ""
     if owner.get("kind") == JobKind.PYTORCH_JOB:
         job = JobKey(JobKind.PYTORCH_JOB, namespace, owner["name"])
@@ -153,7 +153,7 @@ def ray_job(namespace: str, cluster: str) -> JobKey | None:
 def node_record(body: dict[str, Any]) -> NodeRecord:
     """Of any node of the cluster."""
     conditions = (body.get("status") or {}).get("conditions") or ()
-    condition = next((one for one in conditions if one["type"] == "Ready"), {})
+    condition: dict[str, Any] = next((one for one in conditions if one["type"] == "Ready"), {})
     ready = condition.get("status") == "True"
     return NodeRecord(
         name=sys.intern(body["metadata"]["name"]),
@@ -175,7 +175,9 @@ def _pod(meta: dict[str, Any], spec: dict[str, Any], status: dict[str, Any]) -> 
         (one for one in containers if one["name"] in _TRAINERS), containers[0] if containers else {}
     )
     state = container.get("state") or {}
-    scheduled = next((one for one in status.get("conditions") or () if one["type"] == "PodScheduled"), {})
+    scheduled: dict[str, Any] = next(
+        (one for one in status.get("conditions") or () if one["type"] == "PodScheduled"), {}
+    )
     homeless = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     return Pod(
         name=meta["name"],

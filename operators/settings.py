@@ -37,7 +37,9 @@ def from_arguments(words: Sequence[str] | None = None) -> Settings:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--status-interval-seconds", type=_positive, default=30.0, help="figures such as the step: one write in so long")
+    add(
+        "--status-interval-seconds", type=_positive, default=30.0, help="figures such as the step: one write in so long"
+    )
     add("--poll-seconds", type=_positive, default=10.0, help="time between two questions to one coordinator")
     add("--namespace", default="", help="the only one to look after; empty: all")
     add("--lease-namespace", default=_own_namespace(), help="where the Lease lies that one of the replicas holds")

@@ -53,9 +53,7 @@ def with_condition(
     )
     if before is None:
         return status.model_copy(update={"conditions": [*status.conditions, made]})
-    return status.model_copy(
-        update={"conditions": [made if one.type == kind else one for one in status.conditions]}
-    )
+    return status.model_copy(update={"conditions": [made if one.type == kind else one for one in status.conditions]})
 
 
 def _json(status: TrainingRunStatus) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class PyTorchJob:
             name=meta["name"],
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
+            generation=meta.get("generation", 0),
             created_at=datetime.fromisoformat(meta["creationTimestamp"]),
             replicas=1 if worker.get("replicas") is None else worker["replicas"],
             suspend=bool((spec.get("runPolicy") or {}).get("suspend")),
@@ -61,5 +62,5 @@ def _end(status: dict[str, Any]) -> tuple[bool | None, str, datetime | None]:
     for kind, finished in (("Succeeded", True), ("Failed", False)):
         if kind in true:
             return finished, true[kind].get("message") or "", time_of(true[kind].get("lastTransitionTime"))
-    newest = max(true.values(), key=lambda one: one.get("lastTransitionTime") or "", default={})
+    newest: dict[str, Any] = max(true.values(), key=lambda one: one.get("lastTransitionTime") or "", default={})
     return None, newest.get("message") or "", None

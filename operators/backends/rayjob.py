@@ -35,6 +35,7 @@ class RayJob:
             name=meta["name"],
             uid=meta["uid"],
             resource_version=meta["resourceVersion"],
+            generation=meta.get("generation", 0),
             created_at=datetime.fromisoformat(meta["creationTimestamp"]),
             replicas=groups[0].get("replicas", 1),
             suspend=bool(spec.get("suspend")),
