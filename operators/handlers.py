@@ -194,7 +194,9 @@ class Watches:
                 before = list(kind.records(self._caches))
                 uids = await self._api.identities(kind.resource, self._namespace if kind.namespaced else "")
             except (ApiError, Away) as error:
-                _log.warning("%s cannot be compared: %s", kind.resource.plural, error)
+                _log.log(
+                    logging.WARNING if synced else logging.INFO, "%s are not compared: %s", kind.resource.plural, error
+                )
                 await asyncio.sleep(_RESTART_SECONDS)
                 continue
             present = set(uids) if kind.resource != NODES else set(uids.values())

@@ -121,7 +121,7 @@ class Api:
             page = await self._request(
                 "GET", resource.path(namespace), params=params, headers={"Accept": _PARTIAL_LIST}
             )
-            found |= {item["metadata"]["uid"]: item["metadata"]["name"] for item in page["items"]}
+            found |= {item["metadata"]["uid"]: item["metadata"]["name"] for item in page["items"] or ()}
             token = page["metadata"].get("continue") or ""
             if not token:
                 return found
