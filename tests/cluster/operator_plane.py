@@ -80,6 +80,10 @@ class Process:
                 self.popen.kill()
                 self.popen.wait()
 
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-3000:]
+
     def lines(self) -> list[dict[str, Any]]:
         """What it logged, of JSON lines."""
         found = []
@@ -238,7 +242,7 @@ def _install(made: Plane) -> None:
         extensions.create_custom_resource_definition(definition)
         name = definition["metadata"]["name"]
         wait_until(
-            lambda: any(  # noqa: B023
+            lambda: any(
                 one.type == "Established" and one.status == "True"
                 for one in extensions.read_custom_resource_definition(name).status.conditions or ()  # noqa: B023
             ),
