@@ -70,7 +70,7 @@ class Operator:
         self._settings = settings
         self.metrics = Metrics()
         self._caches = Caches(self._changed)
-        self._watches = Watches(api, self._caches, settings.namespace)
+        self._watches = Watches(api, self._caches, settings.namespace, self._kinds_changed)
         self.lease = Lease(api, settings.lease_namespace, settings.lease_name, settings.identity, self._leads_now)
         self._observer = Observer(
             self._caches,
@@ -118,9 +118,12 @@ class Operator:
     def _leads(self) -> bool:
         return self.lease.holds()
 
+    def _kinds_changed(self) -> None:
+        self._loop.touch_all()
+
     def _leads_now(self, held: bool) -> None:
         self.metrics.leader.set(held)
-        self._loop.touch_all()
+        self._loop.lead()
 
     def _changed(self, key: RunKey, pods: bool) -> None:
         """The caches have news of a run."""

@@ -61,8 +61,10 @@ def kinds() -> list[Kind]:
 class Watches:
     """Keeps the caches as the cluster is."""
 
-    def __init__(self, api: Api, caches: Caches, namespace: str) -> None:
+    def __init__(self, api: Api, caches: Caches, namespace: str, kinds_changed: Callable[[], None]) -> None:
+        """kinds_changed: told when the cluster has come to know a kind, or has forgotten it."""
         self._api = api
+        self._kinds_changed = kinds_changed
         self._caches = caches
         self._namespace = namespace
         self._loop = asyncio.get_running_loop()
@@ -95,13 +97,10 @@ class Watches:
         while True:
             trouble, wait = "", _AGAIN_SECONDS
             try:
-                served = await self._api.served(kind.resource)
-                if self._served.get(kind.resource) != served:
-                    self._served[kind.resource] = served
-                    if not served:
-                        _log.warning("the cluster knows no %s; looking again every %d s", kind.resource.plural, wait)
-                        self._caches.sweep(set(), kind.records(self._caches), datetime.now(UTC))
-                if served:
+                if await self._is_served(kind):
+                    # kopf would not say which right it lacks.
+                    namespace = self._namespace if kind.namespaced else ""
+                    await self._api.get(kind.resource.path(namespace), limit="1")
                     await self._kopf(kind)
                     wait = _RESTART_SECONDS
             except Forbidden as error:
@@ -113,8 +112,19 @@ class Watches:
             said = trouble
             await asyncio.sleep(wait)
 
+    async def _is_served(self, kind: Kind) -> bool:
+        """Ask, and tell what is new."""
+        served = await self._api.served(kind.resource)
+        if self._served.get(kind.resource) != served:
+            self._served[kind.resource] = served
+            if not served:
+                _log.warning("the cluster knows no %s; looked for now and then", kind.resource.plural)
+                self._caches.sweep(set(), kind.records(self._caches), datetime.now(UTC))
+            self._kinds_changed()
+        return served
+
     async def _kopf(self, kind: Kind) -> None:
-        """Until the watch fails."""
+        """Until the watch fails, or the kind is gone: watches go on for long after their kind's definition."""
         ended = asyncio.Event()
         stop: asyncio.Event | None = None
         loop: asyncio.AbstractEventLoop | None = None
@@ -141,7 +151,13 @@ class Watches:
 
         threading.Thread(target=body, name=f"watch {kind.resource.plural}", daemon=True).start()
         try:
-            await ended.wait()
+            while not ended.is_set():
+                try:
+                    await asyncio.wait_for(ended.wait(), _AGAIN_SECONDS)
+                except TimeoutError:
+                    with contextlib.suppress(ApiError, Away):
+                        if not await self._is_served(kind):
+                            break
         finally:
             if not ended.is_set() and loop is not None and stop is not None:
                 loop.call_soon_threadsafe(stop.set)

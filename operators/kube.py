@@ -105,12 +105,12 @@ class Api:
         return await self._request("DELETE", path, body={"apiVersion": "v1", "kind": "DeleteOptions", **options})
 
     async def served(self, resource: Resource) -> bool:
-        """Whether the cluster knows this kind. ApiError where it may not be listed."""
+        """Whether the cluster says that it knows this kind; where kopf looks, too."""
         try:
-            await self.get(resource.path(), limit="1")
+            found = await self.get(resource.base)
         except OldNews:
             return False
-        return True
+        return any(one["name"] == resource.plural for one in found["resources"])
 
     async def identities(self, resource: Resource, namespace: str) -> dict[str, str]:
         """UID -> name of all objects of a kind: their metadata alone, piece by piece."""
@@ -156,7 +156,7 @@ class Api:
                         return await answer.json()
                     text = await _message(answer)
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-                raise Away(f"{method} {path}: {error or type(error).__name__}") from error
+                raise Away(f"{method} {path}: {str(error) or type(error).__name__}") from error
             except RuntimeError as error:  # the session was closed by another request that logged in again
                 raise Away(f"{method} {path}: {error}") from error
             if answer.status == 401 and not last:  # the token is out of date

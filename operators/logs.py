@@ -16,11 +16,9 @@ def configure(log_format: str) -> None:
     """Set up logging of the process."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json() if log_format == "json" else logging.Formatter("%(levelname)-7s %(message)s"))
-    handler.addFilter(_not_the_main_thread)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # They tell each of their steps, and what matters of it is told by us.
-    for name in ("kopf", "aiohttp.access", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # Each attempt of each watch, and that signals are not taken on its threads; what matters of it is told by us.
+    logging.getLogger("kopf").setLevel(logging.CRITICAL)
 
 
 class Json(logging.Formatter):
@@ -36,8 +34,3 @@ class Json(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             fields["error"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(fields, default=str)
-
-
-def _not_the_main_thread(record: logging.LogRecord) -> bool:
-    """kopf says in each of its threads that signals are left to the main one, which is how it is meant."""
-    return "OS signals are ignored" not in record.getMessage()

@@ -68,6 +68,7 @@ class Loop:
         self._failures: dict[RunKey, int] = {}
         self._written: dict[RunKey, float] = {}
         self._started = time.monotonic()
+        self._said_away = -_LONGEST_BACKOFF_SECONDS
 
     def touch(self, key: RunKey) -> None:
         """Something of this run may be new."""
@@ -78,12 +79,14 @@ class Loop:
             if key not in self._busy:
                 self._queue.put_nowait(key)
 
-    def touch_all(self) -> None:
-        """At the start of holding the Lease; at its end nothing is left to do."""
+    def lead(self) -> None:
+        """The Lease came or went."""
         self._started = time.monotonic()
-        if not self._leads():
-            self._waiting.clear()
-            return
+        self._waiting.clear()
+        self.touch_all()
+
+    def touch_all(self) -> None:
+        """Something that concerns all runs is new."""
         for key in list(self._caches.runs):
             self.touch(key)
 
@@ -114,7 +117,10 @@ class Loop:
             again = await self._pass(key, since)
         except Away as error:
             self._failed(key)
-            _log.warning("tried again later: %s", error, extra={"namespace": key[0], "run": key[1]})
+            # It is the same for all runs.
+            if time.monotonic() - self._said_away >= _LONGEST_BACKOFF_SECONDS:
+                self._said_away = time.monotonic()
+                _log.warning("tried again later: %s", error, extra={"namespace": key[0], "run": key[1]})
         except Exception:
             self._failed(key)
             _log.exception("the pass failed", extra={"namespace": key[0], "run": key[1]})

@@ -27,11 +27,15 @@ class Resource:
     version: str
     plural: str
 
+    @property
+    def base(self) -> str:
+        """Where its group says what it has."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """Of one object, or of all of a namespace or the cluster."""
-        base = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
         place = f"/namespaces/{namespace}" if namespace else ""
-        return "/".join(part for part in (f"{base}{place}/{self.plural}", name, subresource) if part)
+        return "/".join(part for part in (f"{self.base}{place}/{self.plural}", name, subresource) if part)
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Plane:
         for line in self.audit.read_text().splitlines():
             with contextlib.suppress(ValueError):  # a line that is being written
                 entry = json.loads(line)
-                about = entry["objectRef"]
+                about = entry.get("objectRef") or {"resource": ""}
                 if (
                     entry["verb"] in ("patch", "delete")
                     and entry["responseStatus"]["code"] < 300
