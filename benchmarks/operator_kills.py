@@ -2,12 +2,14 @@
 
 Each run has one fault after another: its number of workers is changed through the TrainingRun or set out of bounds at
 the job, it is suspended and resumed, a launcher falls silent. Each wants exactly one action. The operator gets SIGKILL
-at random moments and starts again. At the end the API server's audit log says how often each was done.
+at random moments and starts again. At the end the API server's audit log says how often each was done. Ctrl-C ends it
+early, with the report.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import signal
@@ -64,14 +66,15 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
     troubles = [Trouble(made, name, random.Random(f"{seed} {name}"), over) for name in names]
     for trouble in troubles:
         trouble.start()
-    clock = random.Random(seed)
-    for number in range(kills):
-        wait_until(lambda: of(process, "gptrun_operator_leader").get("") == 1, 120, process.said)  # noqa: B023
-        time.sleep(clock.uniform(0, 1.5))
-        process.end(signal.SIGKILL)
-        process = made.start_operator("killed", *QUICK)
-        if number % 10 == 9:
-            say(f"{number + 1} kills, {sum(sum(trouble.faults.values()) for trouble in troubles)} faults")
+    clock, killed = random.Random(seed), 0
+    with contextlib.suppress(KeyboardInterrupt):
+        while killed < kills:
+            wait_until(lambda: of(process, "gptrun_operator_leader").get("") == 1, 120, process.said)
+            time.sleep(clock.uniform(0, 1.5))
+            process.end(signal.SIGKILL)
+            process, killed = made.start_operator("killed", *QUICK), killed + 1
+            if killed % 10 == 0:
+                say(f"{killed} kills, {sum(sum(trouble.faults.values()) for trouble in troubles)} faults")
     over.set()
     for trouble in troubles:
         trouble.join()
@@ -82,7 +85,7 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
         f"{entry['verb']} {entry['objectRef']['resource']}/{entry['objectRef']['name']}" for entry in made.actions()
     )
     return {
-        "kills": kills,
+        "kills": killed,
         "runs": runs,
         "faults": sum(wanted.values()),
         "by_fault": dict(sum((trouble.faults for trouble in troubles), Counter())),

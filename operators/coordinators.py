@@ -93,6 +93,12 @@ class Coordinators:
         if timer is not None and timer.when() - asyncio.get_running_loop().time() > _SOON_SECONDS:
             self._in(key, _SOON_SECONDS)
 
+    def expects(self, key: RunKey) -> bool:
+        """Whether an answer will be there in a moment."""
+        timer = self._timers.get(key)
+        soon = timer is not None and timer.when() - asyncio.get_running_loop().time() <= _SOON_SECONDS
+        return soon or key in self._tasks
+
     def drop(self, key: RunKey) -> None:
         """Ask this one no more."""
         timer = self._timers.pop(key, None)

@@ -70,6 +70,7 @@ class Watches:
         self._loop = asyncio.get_running_loop()
         self._served: dict[Resource, bool] = {}
         self._synced: set[Resource] = set()
+        self._full = False
         self._listed: dict[Resource, asyncio.Event] = {}
         self._skipped: set[str] = set()
         """UIDs of objects that are no use."""
@@ -81,7 +82,10 @@ class Watches:
     @property
     def synced(self) -> bool:
         """Whether everything has been seen once: before, an absent object may only be late."""
-        return all(kind.resource in self._synced or not self._served.get(kind.resource, True) for kind in kinds())
+        self._full = self._full or all(
+            kind.resource in self._synced or not self._served.get(kind.resource, True) for kind in kinds()
+        )
+        return self._full
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -170,7 +174,7 @@ class Watches:
             body: dict[str, Any] = dict(event["object"])
             try:
                 record = kind.record(body)
-            except (KeyError, TypeError, ValueError) as error:
+            except Exception as error:  # whatever somebody has put there
                 meta = body.get("metadata") or {}
                 about = {"namespace": meta.get("namespace"), "kind": resource.plural}
                 _log.warning("%s is not understood: %r", meta.get("name"), error, extra=about)

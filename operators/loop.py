@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from operators import status_patch
 from operators.actions import Decision
-from operators.api import ConditionReason, ConditionType, TrainingRun, TrainingRunStatus
+from operators.api import ConditionReason, ConditionType, Phase, TrainingRun, TrainingRunStatus
 from operators.apply import Applier, Result
 from operators.caches import Caches
 from operators.coordinators import Coordinators
@@ -140,7 +140,9 @@ class Loop:
             return await self._refuse(run, now)
         if self.coordinators is not None:
             self._ask(key)
-            if not self._observer.asked(key):
+            # Before it is said that all have gone, what was saved last should be known.
+            ends = run.status.phase is Phase.DRAINING and self.coordinators.expects(key)
+            if ends or not self._observer.asked(key):
                 return _OLD_NEWS_SECONDS  # its answer starts the pass
         observed = self._observer.observe(run, now)
         with self._metrics.decision_seconds.time():
@@ -155,7 +157,8 @@ class Loop:
         if patch and run.status == TrainingRunStatus():
             patch = status_patch.first(status)
         wait = self._written_at(key) + self._interval - time.monotonic()
-        if patch and not decision.actions and status_patch.can_wait(patch) and wait > 0:
+        resting = status.phase in (Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)
+        if patch and not decision.actions and status_patch.can_wait(patch) and wait > 0 and not resting:
             return min(again, wait)
         if patch:
             result = await self._applier.write_status(run, patch)

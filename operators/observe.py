@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from operators.api import JobKind, TrainingRun
 from operators.backends.backend import JobRecord
@@ -23,6 +23,8 @@ from operators.room import Shape, room
 _HEARD_SECONDS = 5.0
 # Counting what is free on each node is work; the scheduler is no quicker.
 _ROOM_SECONDS = 2.0
+# A coordinator is asked for so long after the end of its job.
+_LAST_WORDS = timedelta(seconds=60)
 _log = logging.getLogger(__name__)
 
 
@@ -73,11 +75,14 @@ class Observer:
         if not isinstance(run, TrainingRun) or self._owner(run) is not None:
             return None
         record = self._caches.jobs.get(job_key(run))
-        if record is None or record.job.finished is not None:
-            return None
-        if record.job.suspend and not self._pods(record):
+        if record is None:
             return None
         pod = self._caches.desk_of(record.key)
+        # What it says last counts, too: it may stay when the workers have gone.
+        if pod is None and (record.job.finished is not None or (record.job.suspend and not self._pods(record))):
+            return None
+        if record.job.finished_at is not None and datetime.now(UTC) - record.job.finished_at > _LAST_WORDS:
+            return None
         # Its counters begin anew with its container.
         life = f"{pod.uid}/{pod.worker.restarts}" if pod is not None and pod.worker is not None else ""
         return Question(self._url.format(name=record.key.name, namespace=record.key.namespace), life)

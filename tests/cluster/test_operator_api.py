@@ -468,8 +468,9 @@ def synced(process: Process) -> bool:
     return True
 
 
-def test_kills_lose_and_double_nothing(cluster: Cluster) -> None:
+def test_kills_lose_and_double_nothing(cluster: Cluster, operator: Process) -> None:
     """Every change is asked for once, and found once in the API server's audit log, whenever the operator died."""
+    operator.end()
     seed = random.Random(1)
     before = len(cluster.plane.actions())
     process = cluster.plane.start_operator("killed", *QUICK)

@@ -165,11 +165,27 @@ def test_whom_to_ask(world: World) -> None:
     question = world.observer.question(KEY)
     assert question is not None
     assert question.pod_uid == "desk/0"
+
+
+def test_who_is_asked_last(world: World) -> None:
+    """What was saved last is known by a coordinator that stays; one that has gone with its cluster knows nothing."""
     suspended = changed(PYTORCHJOB, "spec", "runPolicy", "suspend", to=True)
     world.caches.put(PYTORCH.record(changed(suspended, "metadata", "resourceVersion", to="900")))
     assert world.observer.question(KEY) is not None, "its pods are still there"
     world.caches.remove(pod_record(POD), NOW)
     assert world.observer.question(KEY) is None
+    desk = named(
+        changed(changed(POD, "metadata", "labels", to=DESK), "metadata", "ownerReferences", to=[]), "d", "desk"
+    )
+    world.caches.put(pod_record(desk))
+    assert world.observer.question(KEY) is not None
+    end = {"type": "Succeeded", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    over = changed(PYTORCHJOB, "status", "conditions", to=[end])
+    world.caches.put(PYTORCH.record(changed(over, "metadata", "resourceVersion", to="901")))
+    assert world.observer.question(KEY) is None, "long ago"
+    end["lastTransitionTime"] = datetime.now(UTC).isoformat()
+    world.caches.put(PYTORCH.record(changed(over, "metadata", "resourceVersion", to="902")))
+    assert world.observer.question(KEY) is not None
 
 
 def test_answers_grow_old(world: World) -> None:
