@@ -69,7 +69,7 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
     clock, killed = random.Random(seed), 0
     with contextlib.suppress(KeyboardInterrupt):
         while killed < kills:
-            wait_until(lambda: of(process, "gptrun_operator_leader").get("") == 1, 120, process.said)
+            wait_until(lambda: of(process, "gptrun_operator_leader").get("") == 1, 120, process.said)  # noqa: B023
             time.sleep(clock.uniform(0, 1.5))
             process.end(signal.SIGKILL)
             process, killed = made.start_operator("killed", *QUICK), killed + 1

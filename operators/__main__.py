@@ -152,7 +152,7 @@ class Operator:
 
     def _heard(self, key: RunKey, coordinator: Coordinator | None) -> None:
         self._observer.heard(key, coordinator)
-        self._loop.touch(key)
+        self._loop.touch(key, figures=True)
 
     def _count(self, outcome: Outcome) -> None:
         self.metrics.polls.labels(outcome.value).inc()

@@ -26,7 +26,7 @@ RENEW_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 # Others look more often than it renews: they know its last renewal that much better.
 _LOOK_SECONDS = 0.5
-_REQUEST_SECONDS = 1.0
+_REQUEST_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 

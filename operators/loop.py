@@ -30,7 +30,8 @@ from operators.metrics import Metrics
 from operators.observe import Observer
 from operators.records import InvalidRun, RunKey
 
-_WORKERS = 8
+# Passes that wait for the API server at once; as many again for news that cannot wait behind figures.
+_WORKERS = 12
 # After a write that came too late: until then the watch has brought what is newer.
 _OLD_NEWS_SECONDS = 1.0
 _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
@@ -60,7 +61,8 @@ class Loop:
         self._leads = leads
         self._interval = status_interval_seconds
         self.coordinators: Coordinators | None = None
-        self._queue: asyncio.Queue[RunKey] = asyncio.Queue()
+        self._news: asyncio.Queue[RunKey] = asyncio.Queue()
+        self._figures: asyncio.Queue[RunKey] = asyncio.Queue()
         # Runs to pass over, with when the oldest reason came up; and those of which a pass is going on.
         self._waiting: dict[RunKey, float] = {}
         self._busy: set[RunKey] = set()
@@ -70,14 +72,16 @@ class Loop:
         self._started = time.monotonic()
         self._said_away = -_LONGEST_BACKOFF_SECONDS
 
-    def touch(self, key: RunKey) -> None:
-        """Something of this run may be new."""
+    def touch(self, key: RunKey, *, figures: bool = False) -> None:
+        """Something of this run may be new; figures: perhaps only what its coordinator says."""
         if not self._leads():
             return
-        if key not in self._waiting:
+        known = key in self._waiting
+        if not known:
             self._waiting[key] = time.monotonic()
-            if key not in self._busy:
-                self._queue.put_nowait(key)
+        if key not in self._busy and not (known and figures):
+            # One that waits behind figures is put before them; its other turn finds nothing left to do.
+            (self._figures if figures else self._news).put_nowait(key)
 
     def lead(self) -> None:
         """The Lease came or went."""
@@ -95,11 +99,14 @@ class Loop:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_room())
             for _ in range(_WORKERS):
-                tasks.create_task(self._work())
+                tasks.create_task(self._work(self._news))
+                tasks.create_task(self._work(self._figures))
 
-    async def _work(self) -> None:
+    async def _work(self, queue: asyncio.Queue[RunKey]) -> None:
         while True:
-            key = await self._queue.get()
+            key = await queue.get()
+            if key in self._busy:  # its end puts it back
+                continue
             since = self._waiting.pop(key, None)
             if since is None:
                 continue
@@ -109,7 +116,7 @@ class Loop:
             finally:
                 self._busy.discard(key)
                 if key in self._waiting:
-                    self._queue.put_nowait(key)
+                    self._news.put_nowait(key)
 
     async def _guarded(self, key: RunKey, since: float) -> None:
         """One pass, whatever comes of it."""
@@ -159,7 +166,7 @@ class Loop:
         wait = self._written_at(key) + self._interval - time.monotonic()
         resting = status.phase in (Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)
         if patch and not decision.actions and status_patch.can_wait(patch) and wait > 0 and not resting:
-            return min(again, wait)
+            return again  # with a later answer
         if patch:
             result = await self._applier.write_status(run, patch)
             if result is not Result.DONE:
@@ -217,8 +224,7 @@ class Loop:
 
     def _due(self, key: RunKey) -> None:
         self._timers.pop(key, None)
-        if self._leads():
-            self.touch(key)
+        self.touch(key)
 
     def forget(self, key: RunKey) -> None:
         """The run is gone."""
