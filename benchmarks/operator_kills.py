@@ -90,7 +90,9 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
         "runs": runs,
         "faults": sum(wanted.values()),
         "by_fault": dict(sum((trouble.faults for trouble in troubles), Counter())),
-        "lost": sum((wanted - done).values()) + sum(trouble.failed for trouble in troubles),
+        # Lost: nobody did it. Unanswered: it was done, and no answer of success is in the log.
+        "lost": sum(trouble.failed for trouble in troubles),
+        "unanswered": sum((wanted - done).values()),
         "doubled": sum((done - wanted).values()),
         "differences": {key: [wanted[key], done[key]] for key in wanted | done if wanted[key] != done[key]},
     }
