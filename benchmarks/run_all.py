@@ -299,6 +299,18 @@ def whole_pipeline(report: Report) -> tuple[str, bool]:
     return f"{report['ratio']:.2f} ({ours:.2f} MB/s)", report["ratio"] >= report["bar_ratio"]
 
 
+def operator_load(key: str, text: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        return text.format(**report), report[key] <= report["bars"][key]
+
+    return figure
+
+
+def operator_kills(report: Report) -> tuple[str, bool]:
+    figure = f"{report['kills']} kills, {report['faults']} actions: {report['lost']} lost, {report['doubled']} doubled"
+    return figure, report["lost"] == report["doubled"] == 0
+
+
 # Sizes with which the slower scripts fit into an hour.
 ARGUMENTS = {"near_duplicates": ("--documents", "2000", "--rounds", "3", "--megabytes", "50")}
 FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
@@ -449,6 +461,44 @@ ROWS = [
         ">= 1.0",
         "whole_pipeline",
         whole_pipeline,
+    ),
+    Row(
+        "operator-cpu",
+        "operator with 1,000 runs, their jobs and live coordinators: cores",
+        "< 1",
+        "operator_load",
+        operator_load("cores", "{cores:.2f} ({runs} runs, {pods} pods)"),
+    ),
+    Row(
+        "operator-memory",
+        "the same: memory",
+        "< 500 MB",
+        "operator_load",
+        operator_load("megabytes", "{megabytes:.0f} MB, at most {most_megabytes:.0f}"),
+    ),
+    Row(
+        "operator-writes",
+        "the same: writes per run and status interval (30 s)",
+        "<= 1",
+        "operator_load",
+        operator_load("writes_per_run_and_interval", "{writes_per_run_and_interval:.2f}"),
+    ),
+    Row(
+        "operator-latency",
+        "the same: from a change of a TrainingRun to that of its job, p99",
+        "< 2 s",
+        "operator_load",
+        operator_load(
+            "event_to_action_p99_seconds",
+            "{event_to_action_p99_seconds:.2f} s (median {event_to_action_p50_seconds:.2f})",
+        ),
+    ),
+    Row(
+        "operator-kills",
+        "operator killed at random moments while runs have trouble, by the API server's audit log",
+        "no action lost, none done twice",
+        "operator_kills",
+        operator_kills,
     ),
     Row("make-run", "`make run`, second call", "< 180 s", "make_run", make_run),
 ]

@@ -182,6 +182,7 @@ class ConditionReason(StrEnum):
     JOB_TAKEN = "JobTaken"
     KIND_NOT_SERVED = "KindNotServed"
     BOUNDS_INVALID = "BoundsInvalid"
+    INVALID = "Invalid"
     # Progressing
     TRAINING = "Training"
     STARTING = "Starting"
@@ -199,6 +200,7 @@ class ConditionReason(StrEnum):
     COMMITTED = "Committed"
     NO_CHECKPOINT = "NoCheckpoint"
     # Healthy
+    FORBIDDEN = "Forbidden"
     ALL_WELL = "AllWell"
     COORDINATOR_SILENT = "CoordinatorSilent"
     LAUNCHER_SILENT = "LauncherSilent"

@@ -54,7 +54,9 @@ class ApiServer:
             "contexts": [{"name": user, "context": {"cluster": "test", "user": user}}],
             "current-context": user,
         }
-        path.write_text(json.dumps(content))
+        text = json.dumps(content)
+        if not path.exists() or path.read_text() != text:  # programs that start may be reading it
+            path.write_text(text)
         return path
 
 
@@ -70,14 +72,28 @@ def etcd(folder: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def api_server(folder: Path, etcd_url: str) -> Iterator[ApiServer]:
     """An API server with what is below `folder`'s name in etcd; two of them share nothing."""
+    prepare(folder)
+    port = free_port()
+    with running(command(folder, etcd_url, port), port, folder / "apiserver.log"):
+        server = ApiServer(f"https://127.0.0.1:{port}", folder)
+        wait_until_ready(server)
+        yield server
+
+
+def prepare(folder: Path, *users: str) -> None:
+    """Keys and certificates of an API server, its two users and others (named as they are)."""
     folder.mkdir(parents=True, exist_ok=True)
     authority = Authority(folder)
     authority.server("server", ["127.0.0.1"], ["localhost"])
     authority.signing_key("service-accounts")
     authority.client(ADMIN, ADMIN, "system:masters")
-    authority.client(STRANGER, STRANGER)
-    port = free_port()
-    command = [
+    for user in (STRANGER, *users):
+        authority.client(user, user)
+
+
+def command(folder: Path, etcd_url: str, port: int, *more: str) -> list[str]:
+    """What starts it."""
+    return [
         str(tool("kube-apiserver")),
         f"--etcd-servers={etcd_url}",
         f"--etcd-prefix=/{folder.name}",
@@ -97,11 +113,8 @@ def api_server(folder: Path, etcd_url: str) -> Iterator[ApiServer]:
         "--disable-admission-plugins=ServiceAccount",
         "--kubelet-preferred-address-types=InternalIP",
         f"--cert-dir={folder}",
+        *more,
     ]
-    with running(command, port, folder / "apiserver.log"):
-        server = ApiServer(f"https://127.0.0.1:{port}", folder)
-        wait_until_ready(server)
-        yield server
 
 
 def wait_until_ready(server: ApiServer) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import UTC, datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -66,7 +67,7 @@ class RunStatus:
     def error(self, exit_code: int, reason: str | None, message: str) -> None:
         """The newest failure; stays until there is another."""
         with self._lock:
-            self._last_error = {"exit_code": exit_code, "reason": reason, "message": message}
+            self._last_error = {"exit_code": exit_code, "reason": reason, "message": message, "time": _now()}
 
     def round_formed(self, reason: str | None) -> None:
         """Count a round; reason: what ended the one before, None for the first."""
@@ -94,7 +95,7 @@ class RunStatus:
             for member in seen.members.values()
         ]
         if isinstance(decision, Finish) and decision.exit_code != EXIT_FINISHED:
-            self.error(decision.exit_code, decision.reason, decision.message)
+            self._verdict(decision)
         with self._lock:
             self._fields = {
                 "run": run,
@@ -130,6 +131,12 @@ class RunStatus:
         with self._lock:
             return self._exporter.text()
 
+    def _verdict(self, decision: Finish) -> None:
+        """Taken again and again, and an error of the first time only."""
+        found = {"exit_code": decision.exit_code, "reason": decision.reason, "message": decision.message}
+        if self._last_error is None or {**self._last_error, **found} != self._last_error:
+            self.error(decision.exit_code, decision.reason, decision.message)
+
     def _goodput_seconds(self) -> dict[str, float] | None:
         """As rank 0 told, with the time since then in which nobody trained."""
         seconds: dict[str, float] | None = self._reported["goodput_seconds"]
@@ -144,6 +151,11 @@ class RunStatus:
         if isinstance(decision, Stop):
             return "draining"
         return self._worker_phase if running or isinstance(decision, Form) else "waiting"
+
+
+def _now() -> str:
+    """UTC, as other times of /status are written."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _first_ranks(seen: Seen) -> dict[str, int]:

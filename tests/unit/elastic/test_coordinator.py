@@ -7,6 +7,7 @@ import select
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 from pydantic import BaseModel
@@ -99,6 +100,7 @@ def test_two_launchers_from_start_to_finish(coordinator: LocalCoordinator, conne
     assert status["loss"] == 2.5
     assert "secret" not in status
     assert status["phase"] == "draining"
+    assert datetime.fromisoformat(status["last_error"].pop("time")).tzinfo is not None
     assert status["last_error"] == {"exit_code": 1, "reason": "OutOfMemory", "message": "too big"}
 
     first.say(Ended(round=start.round, end=End.STOPPED), Ready(endpoint="a:2"))

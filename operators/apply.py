@@ -1,0 +1,190 @@
+"""Does what `decide` wants: writes the status, then the actions, then tells of each by an Event.
+
+Every write is conditional on what it was decided upon, and goes out only while this replica holds the Lease. An object
+that has changed since (409) or is gone (404) ends the pass: a newer event starts another, over newer facts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from operators import status_patch
+from operators.actions import Action, DeleteJob, DeletePod, Resume, Scale, Suspend
+from operators.api import ConditionReason, ConditionType, TrainingRun, TrainingRunStatus
+from operators.backends import BACKENDS
+from operators.backends.backend import JobRecord, Patch
+from operators.caches import Caches, job_key
+from operators.events import Events, verb
+from operators.handlers import PODS, RUNS
+from operators.kube import Api, ApiError, Away, Forbidden, OldNews
+from operators.metrics import Metrics
+from operators.records import InvalidRun, RunKey, run_record
+
+# A pod that is replaced, not lost, may still say goodbye; its launcher says nothing any more.
+_GRACE_SECONDS = 5
+_log = logging.getLogger(__name__)
+
+
+class Result(StrEnum):
+    """How a write ended."""
+
+    DONE = "done"
+    OLD_NEWS = "old_news"
+    REFUSED = "refused"
+    NOT_OURS = "not_ours"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A right that is missing, for the condition."""
+
+    action: str
+    message: str
+
+
+class Applier:
+    """Writes to the API server."""
+
+    def __init__(self, api: Api, caches: Caches, events: Events, metrics: Metrics, holds: Callable[[], bool]) -> None:
+        """holds: whether this replica may act at this moment."""
+        self._api = api
+        self._caches = caches
+        self._events = events
+        self._metrics = metrics
+        self._holds = holds
+        self._troubles: dict[RunKey, Trouble] = {}
+        self._said: set[str] = set()
+
+    def forget(self, key: RunKey) -> None:
+        """The run is gone."""
+        self._troubles.pop(key, None)
+
+    def finished(self, run: TrainingRun, status: TrainingRunStatus, now: datetime) -> TrainingRunStatus:
+        """`status` with what stands in the way of doing what it speaks of."""
+        trouble = self._troubles.get((run.namespace, run.name))
+        if trouble is None:
+            return status
+        return status_patch.with_condition(
+            status,
+            kind=ConditionType.HEALTHY,
+            value="False",
+            reason=ConditionReason.FORBIDDEN,
+            message=trouble.message,
+            generation=run.generation,
+            now=now,
+        )
+
+    async def write_status(self, run: TrainingRun | InvalidRun, patch: dict[str, Any]) -> Result:
+        """One merge patch of the status subresource. Away where nobody answers."""
+        body = {"metadata": {"resourceVersion": run.resource_version}, "status": patch}
+        path = RUNS.path(run.namespace, run.name, "status")
+        result, answer = await self._send(run, "patch", path, partial(self._api.patch, path, body))
+        if result is Result.DONE:
+            self._metrics.status_writes.inc()
+            self._caches.put(run_record(answer), known=True)
+        return result
+
+    async def act(self, run: TrainingRun, action: Action) -> Result:
+        """One action and its Event. Away where nobody answers."""
+        record = self._caches.jobs.get(job_key(run))
+        if record is None:
+            return Result.OLD_NEWS
+        result = await self._act(run, record, action)
+        key, name = (run.namespace, run.name), verb(action)
+        about = {"namespace": run.namespace, "run": run.name, "action": name, "reason": action.reason.value}
+        if result is Result.DONE:
+            _log.info(action.message, extra=about)
+            self._metrics.actions.labels(name, action.reason.value).inc()
+            if key in self._troubles and self._troubles[key].action == name:
+                del self._troubles[key]
+            await self._events.done(run, action)
+        elif result is Result.OLD_NEWS:
+            _log.info("left undone, for something has changed: %s", action.message, extra=about)
+        return result
+
+    async def _act(self, run: TrainingRun, record: JobRecord, action: Action) -> Result:
+        backend = BACKENDS[record.job.kind]
+        if isinstance(action, Scale):
+            return await self._patch(run, record, action, backend.scale(record, action.replicas, upon(action)))
+        if isinstance(action, Suspend | Resume):
+            suspend = isinstance(action, Suspend)
+            return await self._patch(run, record, action, backend.suspend(record, suspend, upon(action)))
+        if isinstance(action, DeletePod):
+            path = PODS.path(run.namespace, action.pod)
+            options = {
+                "gracePeriodSeconds": 0 if action.force else _GRACE_SECONDS,
+                "preconditions": _preconditions(action.uid, action.resource_version),
+            }
+        else:
+            path = backend.resource.path(run.namespace, record.key.name)
+            options = {
+                "propagationPolicy": "Background",
+                "preconditions": _preconditions(action.uid, action.job_resource_version),
+            }
+        result, _ = await self._send(run, "delete", path, partial(self._api.delete, path, options), verb(action))
+        if result is Result.DONE and isinstance(action, DeletePod):
+            self._caches.marked(action.uid)
+        return result
+
+    async def _patch(self, run: TrainingRun, record: JobRecord, action: Action, patches: list[Patch]) -> Result:
+        for patch in patches:
+            path = patch.resource.path(run.namespace, patch.name)
+            result, answer = await self._send(
+                run,
+                "patch",
+                path,
+                partial(self._api.patch, path, patch.body, patch.content_type),
+                verb(action),
+            )
+            if result is not Result.DONE:
+                return result
+        self._caches.put(BACKENDS[record.job.kind].record(answer), known=True)
+        return Result.DONE
+
+    async def _send(
+        self, run: TrainingRun | InvalidRun, what: str, path: str, send: Callable[[], Any], action: str = ""
+    ) -> tuple[Result, Any]:
+        if not self._holds():
+            return Result.NOT_OURS, None
+        try:
+            return Result.DONE, await send()
+        except OldNews:
+            return Result.OLD_NEWS, None
+        except Forbidden as error:
+            message = (
+                f"The operator may not {what} {path}: {error}. Give its service account this verb "
+                "(charts/gpt-platform has the ClusterRole)."
+            )
+            key = (run.namespace, run.name)
+            if action:
+                self._troubles[key] = Trouble(action, message)
+            self._say(message, run)
+        except Away:
+            raise
+        except ApiError as error:
+            self._metrics.errors.inc()
+            self._say(str(error), run)
+        return Result.REFUSED, None
+
+    def _say(self, message: str, run: TrainingRun | InvalidRun) -> None:
+        """Once: a pass is tried again and again."""
+        if message not in self._said and len(self._said) < 1000:
+            self._said.add(message)
+            _log.error(message, extra={"namespace": run.namespace, "run": run.name})
+
+
+def upon(action: Action) -> str:
+    """The job's resource version that an action was decided upon."""
+    assert not isinstance(action, DeletePod | DeleteJob)
+    return action.job_resource_version
+
+
+def _preconditions(uid: str, resource_version: str) -> dict[str, str]:
+    """Of a deletion: the object that was seen, and as it was seen."""
+    return {"uid": uid} | ({"resourceVersion": resource_version} if resource_version else {})

@@ -1,0 +1,266 @@
+"""Watches by kopf: `on.event` handlers alone, one kopf operator for each kind, on a thread of its own.
+
+Of kopf's machinery nothing else is used, so nothing is written to objects: no finalizers, annotations, peering or
+posted events. Threads: a kind whose definition is missing, or which may not be listed, stops no other one, and
+decisions, polls and the Lease never wait for a parser. `Watches` runs them and keeps the caches free of what a watch
+could not see go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+
+from operators.api import GROUP, PLURAL, VERSION, JobKind
+from operators.backends import BACKENDS
+from operators.backends.backend import JobRecord, Resource
+from operators.caches import Caches, Record, identity
+from operators.kube import Api, ApiError, Away, Forbidden, login
+from operators.records import node_record, pod_record, run_record
+
+RUNS = Resource(GROUP, VERSION, PLURAL)
+PODS = Resource("", "v1", "pods")
+NODES = Resource("", "v1", "nodes")
+# A kind that is missing is looked for again after so long; one whose watch failed is watched again.
+_AGAIN_SECONDS, _RESTART_SECONDS = 20.0, 2.0
+# Objects that went while a watch was interrupted are found so often; and so soon after a new list was seen.
+_SWEEP_SECONDS, _LISTED_SECONDS = 300.0, 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind that is watched."""
+
+    resource: Resource
+    record: Callable[[dict[str, Any]], Record]
+    records: Callable[[Caches], Iterable[Record]]
+    """Those of this kind that the caches have."""
+    namespaced: bool = True
+
+
+def kinds() -> list[Kind]:
+    """All that are watched."""
+    jobs = [Kind(backend.resource, backend.record, _jobs(backend.kind)) for backend in BACKENDS.values()]
+    return [
+        Kind(RUNS, run_record, lambda caches: caches.runs.values()),
+        *jobs,
+        Kind(PODS, pod_record, lambda caches: caches.pods.values()),
+        Kind(NODES, node_record, lambda caches: caches.nodes.values(), namespaced=False),
+    ]
+
+
+class Watches:
+    """Keeps the caches as the cluster is."""
+
+    def __init__(self, api: Api, caches: Caches, namespace: str, kinds_changed: Callable[[], None]) -> None:
+        """kinds_changed: told when the cluster has come to know a kind, or has forgotten it."""
+        self._api = api
+        self._kinds_changed = kinds_changed
+        self._caches = caches
+        self._namespace = namespace
+        self._loop = asyncio.get_running_loop()
+        self._served: dict[Resource, bool] = {}
+        self._synced: set[Resource] = set()
+        self._full = False
+        self._listed: dict[Resource, asyncio.Event] = {}
+        self._skipped: set[str] = set()
+        """UIDs of objects that are no use."""
+
+    def serves(self, kind: JobKind) -> bool:
+        """Whether the cluster knows this kind of job."""
+        return self._served.get(BACKENDS[kind].resource, True)
+
+    @property
+    def synced(self) -> bool:
+        """Whether everything has been seen once: before, an absent object may only be late."""
+        self._full = self._full or all(
+            kind.resource in self._synced or not self._served.get(kind.resource, True) for kind in kinds()
+        )
+        return self._full
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for kind in kinds():
+                self._listed[kind.resource] = asyncio.Event()
+                tasks.create_task(self._watch(kind))
+                tasks.create_task(self._sweep(kind))
+
+    async def _watch(self, kind: Kind) -> None:
+        """One kind: look whether it is there, watch it until the watch fails, and again."""
+        said = ""
+        while True:
+            trouble, wait = "", _AGAIN_SECONDS
+            try:
+                if await self._is_served(kind):
+                    # kopf would not say which right it lacks.
+                    namespace = self._namespace if kind.namespaced else ""
+                    await self._api.get(kind.resource.path(namespace), limit="1")
+                    await self._kopf(kind)
+                    wait = _RESTART_SECONDS
+            except Forbidden as error:
+                trouble = f"{kind.resource.plural} are not seen: {error}"
+            except (ApiError, Away) as error:
+                trouble, wait = str(error), _RESTART_SECONDS
+            if trouble and trouble != said:
+                _log.error(trouble, extra={"kind": kind.resource.plural})
+            said = trouble
+            await asyncio.sleep(wait)
+
+    async def _is_served(self, kind: Kind) -> bool:
+        """Ask, and tell what is new."""
+        served = await self._api.served(kind.resource)
+        if self._served.get(kind.resource) != served:
+            self._served[kind.resource] = served
+            if not served:
+                _log.warning("the cluster knows no %s; looked for now and then", kind.resource.plural)
+                self._caches.sweep(set(), kind.records(self._caches), datetime.now(UTC))
+            self._kinds_changed()
+        return served
+
+    async def _kopf(self, kind: Kind) -> None:
+        """Until the watch fails, or the kind is gone: watches go on for long after their kind's definition."""
+        ended = asyncio.Event()
+        stop: asyncio.Event | None = None
+        loop: asyncio.AbstractEventLoop | None = None
+
+        async def operator() -> None:
+            nonlocal stop, loop
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            await kopf.operator(
+                registry=self._registry(kind),
+                settings=settings(),
+                standalone=True,
+                stop_flag=stop,
+                **_scope(self._namespace if kind.namespaced else ""),
+            )
+
+        def body() -> None:
+            try:
+                asyncio.run(operator())
+            except Exception as error:
+                _log.warning("the watch of %s ended: %r", kind.resource.plural, error)
+            finally:
+                with contextlib.suppress(RuntimeError):  # the process is ending
+                    self._loop.call_soon_threadsafe(ended.set)
+
+        threading.Thread(target=body, name=f"watch {kind.resource.plural}", daemon=True).start()
+        try:
+            while not ended.is_set():
+                try:
+                    await asyncio.wait_for(ended.wait(), _AGAIN_SECONDS)
+                except TimeoutError:
+                    with contextlib.suppress(ApiError, Away):
+                        if not await self._is_served(kind):
+                            break
+        finally:
+            if not ended.is_set() and loop is not None and stop is not None:
+                loop.call_soon_threadsafe(stop.set)
+
+    def _registry(self, kind: Kind) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+        resource = kind.resource
+
+        async def seen(*, event: kopf.RawEvent, **_: Any) -> None:
+            body: dict[str, Any] = dict(event["object"])
+            try:
+                record = kind.record(body)
+            except Exception as error:  # whatever somebody has put there
+                meta = body.get("metadata") or {}
+                about = {"namespace": meta.get("namespace"), "kind": resource.plural}
+                _log.warning("%s is not understood: %r", meta.get("name"), error, extra=about)
+                self._skipped.add(str(meta.get("uid")))
+                return
+            self._loop.call_soon_threadsafe(self._take, kind, event["type"], record)
+
+        kopf.on.event(resource.group, resource.version, resource.plural, registry=registry)(seen)
+        kopf.on.login(registry=registry)(login)
+        return registry
+
+    def _take(self, kind: Kind, event: str | None, record: Record) -> None:
+        if event == "DELETED":
+            self._caches.remove(record, datetime.now(UTC))
+            return
+        self._caches.put(record)
+        if event is None:  # out of a list
+            self._listed[kind.resource].set()
+
+    async def _sweep(self, kind: Kind) -> None:
+        """After each list, and now and then: drop what is no longer there, and see whether all is here."""
+        listed = self._listed[kind.resource]
+        while True:
+            synced = kind.resource in self._synced
+            try:
+                await asyncio.wait_for(listed.wait(), _SWEEP_SECONDS if synced else _LISTED_SECONDS)
+                if synced:
+                    await asyncio.sleep(_LISTED_SECONDS)
+            except TimeoutError:
+                pass
+            listed.clear()
+            if not self._served.get(kind.resource, False):
+                await asyncio.sleep(0.1)
+                continue
+            try:
+                # What comes while the list is on its way is not in it.
+                before = list(kind.records(self._caches))
+                uids = await self._api.identities(kind.resource, self._namespace if kind.namespaced else "")
+            except (ApiError, Away) as error:
+                _log.log(
+                    logging.WARNING if synced else logging.INFO, "%s are not compared: %s", kind.resource.plural, error
+                )
+                await asyncio.sleep(_RESTART_SECONDS)
+                continue
+            present = set(uids) if kind.resource != NODES else set(uids.values())
+            lost = self._caches.sweep(present, before, datetime.now(UTC))
+            if lost:
+                _log.info("%d %s went unseen", lost, kind.resource.plural)
+            here = {identity(record) for record in kind.records(self._caches)} | self._skipped
+            if not synced and present <= here:
+                _log.info("%d %s", len(uids), kind.resource.plural)
+                self._synced.add(kind.resource)
+
+
+class _NoStorage(kopf.DiffBaseStorage):
+    """kopf would copy each object to compare it with what it was, which is for handlers that are not used here."""
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise AssertionError("nothing is written to objects")
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf, with all that it would do of its own turned off."""
+    found = kopf.OperatorSettings()
+    found.posting.enabled = False
+    found.scanning.disabled = True
+    found.persistence.diffbase_storage = _NoStorage()
+    found.process.ultimate_exiting_timeout = None
+    # A worker task stays for each object that changed, with the object.
+    found.queueing.idle_timeout = 0.5
+    found.watching.chunk_size = 500
+    found.watching.connect_timeout = 3.0
+    found.networking.request_timeout = 30.0
+    found.networking.error_backoffs = (0.5, 1.0, 2.0, 3.0)
+    return found
+
+
+def _scope(namespace: str) -> dict[str, Any]:
+    return {"namespaces": [namespace]} if namespace else {"clusterwide": True}
+
+
+def _jobs(kind: JobKind) -> Callable[[Caches], Iterable[JobRecord]]:
+    return lambda caches: [record for key, record in caches.jobs.items() if key.kind is kind]

@@ -1,0 +1,249 @@
+"""Passes over runs: facts, decision, status, actions.
+
+A run has at most one pass at a time; whatever happens to it meanwhile makes one more, however much it was. Passes are
+made while this replica holds the Lease, a few at a time, and again when a decision's window ends, when a pass has
+failed (later each time) and now and then though nothing was heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import zlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from operators import status_patch
+from operators.actions import Decision
+from operators.api import ConditionReason, ConditionType, Phase, TrainingRun, TrainingRunStatus
+from operators.apply import Applier, Result
+from operators.caches import Caches
+from operators.coordinators import Coordinators
+from operators.decide import decide
+from operators.kube import Away
+from operators.metrics import Metrics
+from operators.observe import Observer
+from operators.records import InvalidRun, RunKey
+
+# Passes that wait for the API server at once; as many again for news that cannot wait behind figures.
+_WORKERS = 12
+# After a write that came too late: until then the watch has brought what is newer.
+_OLD_NEWS_SECONDS = 1.0
+_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
+# The longest that a run is left alone.
+_RESYNC_SECONDS = 300.0
+_ROOM_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Makes passes over the runs that `touch` names."""
+
+    def __init__(
+        self,
+        caches: Caches,
+        observer: Observer,
+        applier: Applier,
+        metrics: Metrics,
+        *,
+        leads: Callable[[], bool],
+        status_interval_seconds: float,
+    ) -> None:
+        self._caches = caches
+        self._observer = observer
+        self._applier = applier
+        self._metrics = metrics
+        self._leads = leads
+        self._interval = status_interval_seconds
+        self.coordinators: Coordinators | None = None
+        self._news: asyncio.Queue[RunKey] = asyncio.Queue()
+        self._figures: asyncio.Queue[RunKey] = asyncio.Queue()
+        # Runs to pass over, with when the oldest reason came up; and those of which a pass is going on.
+        self._waiting: dict[RunKey, float] = {}
+        self._busy: set[RunKey] = set()
+        self._timers: dict[RunKey, asyncio.TimerHandle] = {}
+        self._failures: dict[RunKey, int] = {}
+        self._written: dict[RunKey, float] = {}
+        self._started = time.monotonic()
+        self._said_away = -_LONGEST_BACKOFF_SECONDS
+
+    def touch(self, key: RunKey, *, figures: bool = False) -> None:
+        """Something of this run may be new; figures: perhaps only what its coordinator says."""
+        if not self._leads():
+            return
+        known = key in self._waiting
+        if not known:
+            self._waiting[key] = time.monotonic()
+        if key not in self._busy and not (known and figures):
+            # One that waits behind figures is put before them; its other turn finds nothing left to do.
+            (self._figures if figures else self._news).put_nowait(key)
+
+    def lead(self) -> None:
+        """The Lease came or went."""
+        self._started = time.monotonic()
+        self._waiting.clear()
+        self.touch_all()
+
+    def touch_all(self) -> None:
+        """Something that concerns all runs is new."""
+        for key in list(self._caches.runs):
+            self.touch(key)
+
+    async def run(self) -> None:
+        """Make passes until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_room())
+            for _ in range(_WORKERS):
+                tasks.create_task(self._work(self._news))
+                tasks.create_task(self._work(self._figures))
+
+    async def _work(self, queue: asyncio.Queue[RunKey]) -> None:
+        while True:
+            key = await queue.get()
+            if key in self._busy:  # its end puts it back
+                continue
+            since = self._waiting.pop(key, None)
+            if since is None:
+                continue
+            self._busy.add(key)
+            try:
+                await self._guarded(key, since)
+            finally:
+                self._busy.discard(key)
+                if key in self._waiting:
+                    self._news.put_nowait(key)
+
+    async def _guarded(self, key: RunKey, since: float) -> None:
+        """One pass, whatever comes of it."""
+        try:
+            again = await self._pass(key, since)
+        except Away as error:
+            self._failed(key)
+            # It is the same for all runs.
+            if time.monotonic() - self._said_away >= _LONGEST_BACKOFF_SECONDS:
+                self._said_away = time.monotonic()
+                _log.warning("tried again later: %s", error, extra={"namespace": key[0], "run": key[1]})
+        except Exception:
+            self._failed(key)
+            _log.exception("the pass failed", extra={"namespace": key[0], "run": key[1]})
+        else:
+            self._failures.pop(key, None)
+            if key in self._caches.runs:
+                self._again(key, min(again, _RESYNC_SECONDS * random.uniform(0.8, 1.2)))
+
+    async def _pass(self, key: RunKey, since: float) -> float:
+        """Seconds until the next look."""
+        run = self._caches.runs.get(key)
+        if run is None:
+            self.forget(key)
+            return _RESYNC_SECONDS
+        now = datetime.now(UTC)
+        if isinstance(run, InvalidRun):
+            return await self._refuse(run, now)
+        if self.coordinators is not None:
+            self._ask(key)
+            # Before it is said that all have gone, what was saved last should be known.
+            ends = run.status.phase is Phase.DRAINING and self.coordinators.expects(key)
+            if ends or not self._observer.asked(key):
+                return _OLD_NEWS_SECONDS  # its answer starts the pass
+        observed = self._observer.observe(run, now)
+        with self._metrics.decision_seconds.time():
+            decision = decide(observed, now)
+        return await self._carry_out(run, decision, now, since)
+
+    async def _carry_out(self, run: TrainingRun, decision: Decision, now: datetime, since: float) -> float:
+        key = (run.namespace, run.name)
+        again = decision.look_again.total_seconds() if decision.look_again is not None else _RESYNC_SECONDS
+        status = self._applier.finished(run, decision.status, now)
+        patch = status_patch.difference(run.status, status)
+        if patch and run.status == TrainingRunStatus():
+            patch = status_patch.first(status)
+        wait = self._written_at(key) + self._interval - time.monotonic()
+        resting = status.phase in (Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)
+        if patch and not decision.actions and status_patch.can_wait(patch) and wait > 0 and not resting:
+            return again  # with a later answer
+        if patch:
+            result = await self._applier.write_status(run, patch)
+            if result is not Result.DONE:
+                return _OLD_NEWS_SECONDS if result is Result.OLD_NEWS else _LONGEST_BACKOFF_SECONDS
+            self._written[key] = time.monotonic()
+        for action in decision.actions:
+            result = await self._applier.act(run, action)
+            if result is not Result.DONE:
+                return _OLD_NEWS_SECONDS if result is Result.OLD_NEWS else _LONGEST_BACKOFF_SECONDS
+            self._metrics.latency.observe(time.monotonic() - since)
+        # What was done changes what there is to do.
+        return _OLD_NEWS_SECONDS if decision.actions else again
+
+    async def _refuse(self, run: InvalidRun, now: datetime) -> float:
+        """Say what is wrong with a run that cannot be read."""
+        try:
+            before = TrainingRunStatus.model_validate(run.status)
+        except ValidationError:
+            before = TrainingRunStatus()
+        after = status_patch.with_condition(
+            before,
+            kind=ConditionType.READY,
+            value="False",
+            reason=ConditionReason.INVALID,
+            message=run.message,
+            generation=run.generation,
+            now=now,
+        ).model_copy(update={"observed_generation": run.generation})
+        patch = status_patch.difference(before, after)
+        if patch:
+            await self._applier.write_status(run, patch)
+        return _RESYNC_SECONDS
+
+    def _ask(self, key: RunKey) -> None:
+        assert self.coordinators is not None
+        if self._observer.question(key) is not None:
+            self.coordinators.want(key)
+
+    def _written_at(self, key: RunKey) -> float:
+        """When the figures were written last; after a start, as if in each run's own place of the interval."""
+        place = zlib.crc32("/".join(key).encode()) / 2**32
+        return self._written.get(key, self._started - self._interval * place)
+
+    def _failed(self, key: RunKey) -> None:
+        self._metrics.errors.inc()
+        count = self._failures[key] = self._failures.get(key, 0) + 1
+        wait = min(_BACKOFF_SECONDS * 2 ** (count - 1), _LONGEST_BACKOFF_SECONDS)
+        self._again(key, wait * random.uniform(0.5, 1.0))
+
+    def _again(self, key: RunKey, seconds: float) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        self._timers[key] = asyncio.get_running_loop().call_later(max(seconds, 0.05), self._due, key)
+
+    def _due(self, key: RunKey) -> None:
+        self._timers.pop(key, None)
+        self.touch(key)
+
+    def forget(self, key: RunKey) -> None:
+        """The run is gone."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        for kept in (self._failures, self._written):
+            kept.pop(key, None)
+        self._observer.forget(key)
+        self._applier.forget(key)
+        if self.coordinators is not None:
+            self.coordinators.drop(key)
+
+    async def _follow_room(self) -> None:
+        """Room comes and goes with pods and nodes that are no run's."""
+        seen: Any = None
+        while True:
+            await asyncio.sleep(_ROOM_SECONDS)
+            if self._leads() and seen != self._caches.revision:
+                seen = self._caches.revision
+                for key in self._observer.follows_capacity():
+                    self.touch(key)
