@@ -113,8 +113,8 @@ class Applier:
         if isinstance(action, Scale):
             return await self._patch(run, record, action, backend.scale(record, action.replicas, upon(action)))
         if isinstance(action, Suspend | Resume):
-            suspend = isinstance(action, Suspend)
-            return await self._patch(run, record, action, backend.suspend(record, suspend, upon(action)))
+            mark = action.mark if isinstance(action, Suspend) else None
+            return await self._patch(run, record, action, backend.suspend(record, mark, upon(action)))
         if isinstance(action, DeletePod):
             path = PODS.path(run.namespace, action.pod)
             options = {

@@ -157,12 +157,17 @@ def _place(key: RunKey) -> float:
 # What is read of /status ----------------------------------------------------------------------------------------------
 
 
-def _finite(value: Any) -> Any:
-    """A loss that is no number has no place in JSON."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+_DIGITS = 5
 
 
-Figure = Annotated[float | None, BeforeValidator(_finite)]
+def _figure(value: Any) -> Any:
+    """As people read it, for kubectl prints all digits; a loss that is no number has no place in JSON."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+
+
+Figure = Annotated[float | None, BeforeValidator(_figure)]
 
 
 class _Member(BaseModel):

@@ -17,6 +17,8 @@ from operators.room import Shape
 
 MERGE_PATCH, JSON_PATCH = "application/merge-patch+json", "application/json-patch+json"
 RUN_SHA_ANNOTATION = "gptrun.io/run-sha256"
+# Which suspension of this operator's a job was last suspended for.
+MARK_ANNOTATION = "gptrun.io/suspended-for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +74,24 @@ class Backend(Protocol):
     def scale(self, record: JobRecord, replicas: int, resource_version: str) -> list[Patch]:
         """Changes that set the number of workers, the last one conditional on the job's resource version."""
 
-    def suspend(self, record: JobRecord, suspend: bool, resource_version: str) -> list[Patch]:
-        """Changes that suspend or resume, likewise."""
+    def suspend(self, record: JobRecord, mark: str | None, resource_version: str) -> list[Patch]:
+        """Changes that suspend it and leave the mark, or resume it (None), likewise."""
 
 
 def fingerprint(body: dict[str, Any], *parts: Any) -> str:
     """What a job's pods are made of: its parts that matter, and the run file that the chart has made for it."""
     file = (body["metadata"].get("annotations") or {}).get(RUN_SHA_ANNOTATION)
     return hashlib.sha256(json.dumps([file, *parts], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def conditional(resource_version: str, mark: str | None) -> dict[str, Any]:
+    """The metadata of a patch that suspends or resumes."""
+    return {"resourceVersion": resource_version, "annotations": {MARK_ANNOTATION: mark}}
+
+
+def mark_of(body: dict[str, Any]) -> str:
+    """The mark that a suspension of ours has left."""
+    return str((body["metadata"].get("annotations") or {}).get(MARK_ANNOTATION) or "")
 
 
 def queue_of(body: dict[str, Any]) -> str | None:

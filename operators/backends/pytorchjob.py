@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from operators.api import JobKind
-from operators.backends.backend import JobRecord, Patch, Resource, fingerprint, queue_of
+from operators.backends.backend import JobRecord, Patch, Resource, conditional, fingerprint, mark_of, queue_of
 from operators.observed import Job
 from operators.records import JobKey, time_of
 from operators.room import shape_of
@@ -35,6 +35,7 @@ class PyTorchJob:
             template=fingerprint(
                 body, {name: one.get("template") for name, one in replicas.items()}, spec.get("nprocPerNode")
             ),
+            mark=mark_of(body),
             queue=queue_of(body),
             finished=finished,
             finished_at=time_of(status.get("completionTime")) or at,
@@ -46,14 +47,13 @@ class PyTorchJob:
         return JobRecord(key, job, shape_of(template) if template else None)
 
     def scale(self, record: JobRecord, replicas: int, resource_version: str) -> list[Patch]:
-        return [self._patch(record, resource_version, {"pytorchReplicaSpecs": {"Worker": {"replicas": replicas}}})]
-
-    def suspend(self, record: JobRecord, suspend: bool, resource_version: str) -> list[Patch]:
-        return [self._patch(record, resource_version, {"runPolicy": {"suspend": suspend}})]
-
-    def _patch(self, record: JobRecord, resource_version: str, spec: dict[str, Any]) -> Patch:
+        spec = {"pytorchReplicaSpecs": {"Worker": {"replicas": replicas}}}
         body = {"metadata": {"resourceVersion": resource_version}, "spec": spec}
-        return Patch(self.resource, record.key.name, body)
+        return [Patch(self.resource, record.key.name, body)]
+
+    def suspend(self, record: JobRecord, mark: str | None, resource_version: str) -> list[Patch]:
+        spec = {"runPolicy": {"suspend": mark is not None}}
+        return [Patch(self.resource, record.key.name, {"metadata": conditional(resource_version, mark), "spec": spec})]
 
 
 def _end(status: dict[str, Any]) -> tuple[bool | None, str, datetime | None]:

@@ -10,7 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from operators.api import JobKind
-from operators.backends.backend import JSON_PATCH, JobRecord, Patch, Resource, fingerprint, queue_of
+from operators.backends.backend import (
+    JSON_PATCH,
+    JobRecord,
+    Patch,
+    Resource,
+    conditional,
+    fingerprint,
+    mark_of,
+    queue_of,
+)
 from operators.observed import Job
 from operators.records import JobKey, time_of
 from operators.room import shape_of
@@ -45,6 +54,7 @@ class RayJob:
                 (cluster.get("headGroupSpec") or {}).get("template"),
                 [group.get("template") for group in groups],
             ),
+            mark=mark_of(body),
             queue=queue_of(body),
             finished=(deployment, status.get("jobStatus")) == ("Complete", "SUCCEEDED") if over else None,
             finished_at=time_of(status.get("endTime")) if over else None,
@@ -65,9 +75,6 @@ class RayJob:
         first = [Patch(RAY_CLUSTERS, record.cluster, cluster, JSON_PATCH)] if record.cluster else []
         return [*first, Patch(self.resource, record.key.name, job, JSON_PATCH)]
 
-    def suspend(self, record: JobRecord, suspend: bool, resource_version: str) -> list[Patch]:
-        body = {
-            "metadata": {"resourceVersion": resource_version},
-            "spec": {"suspend": suspend},
-        }
+    def suspend(self, record: JobRecord, mark: str | None, resource_version: str) -> list[Patch]:
+        body = {"metadata": conditional(resource_version, mark), "spec": {"suspend": mark is not None}}
         return [Patch(self.resource, record.key.name, body)]

@@ -46,6 +46,10 @@ app.kubernetes.io/component: operator
 - apiGroups: [ray.io]
   resources: [rayjobs]
   verbs: [list, watch, patch, delete]
+# KubeRay passes no change of a RayJob's size on to its cluster.
+- apiGroups: [ray.io]
+  resources: [rayclusters]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]

@@ -39,7 +39,7 @@ def test_an_extra_that_names_the_project_is_refused() -> None:
     ("groups", "some"),
     [
         (["dependencies", "s3", "gcs", "azure", "ray"], {"torch", "s3fs", "gcsfs", "adlfs", "ray[default,train]"}),
-        (["operator"], {"kopf", "kubernetes", "prometheus-client"}),
+        (["operator"], {"aiohttp", "kopf", "prometheus-client"}),
     ],
 )
 def test_prints_what_the_containerfiles_ask_for(groups: list[str], some: set[str]) -> None:

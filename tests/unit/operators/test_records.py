@@ -136,9 +136,19 @@ def test_a_pytorchjob() -> None:
         "metadata": {"resourceVersion": "241"},
         "spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 3}}},
     }
-    (patch,) = backend.suspend(record, True, "241")
-    assert patch.body["spec"] == {"runPolicy": {"suspend": True}}
+    (patch,) = backend.suspend(record, "ConfigInvalid then", "241")
+    assert patch.body == {
+        "metadata": {"resourceVersion": "241", "annotations": {"gptrun.io/suspended-for": "ConfigInvalid then"}},
+        "spec": {"runPolicy": {"suspend": True}},
+    }
     assert patch.resource.path("runs", patch.name) == "/apis/kubeflow.org/v1/namespaces/runs/pytorchjobs/demo"
+    (patch,) = backend.suspend(record, None, "242")
+    assert patch.body == {
+        "metadata": {"resourceVersion": "242", "annotations": {"gptrun.io/suspended-for": None}},
+        "spec": {"runPolicy": {"suspend": False}},
+    }
+    marked = changed(PYTORCHJOB, "metadata", "annotations", to={"gptrun.io/suspended-for": "ConfigInvalid then"})
+    assert (backend.record(marked).job.mark, job.mark) == ("ConfigInvalid then", "")
 
 
 @pytest.mark.parametrize(("kind", "finished"), [("Succeeded", True), ("Failed", False)])

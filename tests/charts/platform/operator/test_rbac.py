@@ -10,6 +10,7 @@ OF_RUNS = {
     ("gptrun.io", "trainingruns/status"): ["patch"],
     ("kubeflow.org", "pytorchjobs"): ["list", "watch", "patch", "delete"],
     ("ray.io", "rayjobs"): ["list", "watch", "patch", "delete"],
+    ("ray.io", "rayclusters"): ["patch"],
     ("", "pods"): ["list", "watch", "delete"],
     ("", "events"): ["create"],
 }
