@@ -19,7 +19,12 @@ def board() -> Board:
         title="gpt-run / Fleet",
         description="All runs: what they train, how well they use the GPUs, and what they cost.",
         variables=[NAMESPACE, RUNS],
-        rows=[Row("Now", _now()), Row("Over time", _over_time()), Row("GPUs and money", _money())],
+        rows=[
+            Row("Now", _now()),
+            Row("Over time", _over_time()),
+            Row("GPUs and money", _money()),
+            Row("Operator", _operator()),
+        ],
         since="now-24h",
     )
 
@@ -176,6 +181,61 @@ def _money() -> list[Panel]:
             "locale",
             Query(newest("trainer_run_cost_lost", SELECTOR, "currency"), "{{run}} ({{currency}})"),
             span=8,
+        ),
+    ]
+
+
+def _operator() -> list[Panel]:
+    """Of the whole cluster, whatever runs are chosen; empty without the operator."""
+    return [
+        stat(
+            "Operators that act",
+            "One of its replicas holds the Lease. 0: nobody looks after runs; they train all the same.",
+            "short",
+            Query("sum (gptrun_operator_leader)"),
+            thresholds=((None, "red"), (1, "green"), (2, "red")),
+        ),
+        lines(
+            "TrainingRuns by phase",
+            "As the operator sees them, one above the other.",
+            "short",
+            Query("sum by (phase) (gptrun_operator_runs)", "{{phase}}"),
+            stacked=True,
+            span=10,
+        ),
+        lines(
+            "What the operator did",
+            "Scales, suspensions, pods replaced: each has an Event that says why.",
+            "short",
+            Query(
+                "round(sum by (action, reason) (increase(gptrun_operator_actions_total[$__rate_interval])))",
+                "{{action}}: {{reason}}",
+            ),
+            bars=True,
+            stacked=True,
+            span=10,
+        ),
+        lines(
+            "From event to action",
+            "Time from the event that made something necessary until it was done: 99 of 100 are below.",
+            "s",
+            Query(
+                "histogram_quantile(0.99, "
+                "sum by (le) (rate(gptrun_operator_event_to_action_seconds_bucket[$__rate_interval])))",
+                "99th percentile",
+            ),
+            thresholds=((None, "green"), (2, "red")),
+        ),
+        lines(
+            "The operator's trouble",
+            "Looks at runs that failed and are tried again, and questions that a coordinator did not answer.",
+            "short",
+            Query("sum (increase(gptrun_operator_reconcile_errors_total[$__rate_interval]))", "failed looks"),
+            Query(
+                'sum by (outcome) (increase(gptrun_operator_coordinator_polls_total{outcome!="answered"}'
+                "[$__rate_interval]))",
+                "{{outcome}}",
+            ),
         ),
     ]
 

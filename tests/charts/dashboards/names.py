@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from charts.generator.values import PLATFORM
+from operators.metrics import Metrics
 from trainer.metrics.catalogue import METRICS
 
 # Metric -> its labels besides `run`; a histogram by the series that quantiles are taken of.
@@ -30,6 +31,14 @@ def dcgm() -> dict[str, str]:
     return {name: kind for name, kind, _ in fields}
 
 
+def operator() -> frozenset[str]:
+    """The operator's own series, of its registry."""
+    families = Metrics().registry.collect()
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+    of_runs = {"gptrun_operator_runs"}  # made at each scrape
+    return frozenset({f"{one.name}{suffix}" for one in families for suffix in suffixes.get(one.type, ("",))} | of_runs)
+
+
 def all_names() -> frozenset[str]:
     """Every series that may be asked for."""
-    return frozenset(TRAINER) | NODE_EXPORTER | frozenset(dcgm())
+    return frozenset(TRAINER) | NODE_EXPORTER | frozenset(dcgm()) | operator()

@@ -70,6 +70,26 @@ def _scrape(moment: int) -> Iterator[Sample]:
     if moment < _FAULT or moment >= _FAULT + 60:
         yield from _run("demo", moment, began=SINCE + 1800, world=4, speed=200_000, level=0.0)
     yield from _hardware(moment)
+    yield from _operator(moment)
+
+
+def _operator(moment: int) -> Iterator[Sample]:
+    """Two replicas, one of which acts; at the fault it replaced a pod."""
+    age = moment - SINCE
+    for pod, acts in (("operator-a", 1), ("operator-b", 0)):
+        labels = {"namespace": "gpt-run-system", "pod": pod}
+        yield "gptrun_operator_leader", labels, acts
+        if not acts:
+            continue
+        for phase, count in {"Running": 2.0, "Suspended": 1.0}.items():
+            yield "gptrun_operator_runs", {**labels, "phase": phase}, count
+        done = {**labels, "action": "ForceDeletePod", "reason": "NodeLost"}
+        yield "gptrun_operator_actions_total", done, float(moment >= _FAULT)
+        for le, share in {"0.5": 0.9, "2.0": 1.0, "+Inf": 1.0}.items():
+            yield "gptrun_operator_event_to_action_seconds_bucket", {**labels, "le": le}, share * age / 60
+        yield "gptrun_operator_reconcile_errors_total", labels, age // 3600
+        for outcome, share in {"answered": 0.98, "timeout": 0.02}.items():
+            yield "gptrun_operator_coordinator_polls_total", {**labels, "outcome": outcome}, share * age / 10
 
 
 def _run(run: str, moment: int, *, began: int, world: int, speed: float, level: float) -> Iterator[Sample]:

@@ -65,7 +65,7 @@ def test_it_asks_for_the_chosen_runs_alone(uid: str, expr: str) -> None:
 @pytest.mark.parametrize(("uid", "expr"), QUERIES.values(), ids=QUERIES)
 def test_labels_that_it_sorts_by_are_those_of_its_series(uid: str, expr: str) -> None:
     known = {"namespace", "run", *(label for labels in TRAINER.values() for label in labels)}
-    known |= {"Hostname", "clock_event", "xid", "instance", "nodename"}
+    known |= {"Hostname", "clock_event", "xid", "instance", "nodename", "action", "outcome"}
     used = {label.strip() for group in re.findall(r"(?:by|on) \(([^)]*)\)", expr) for label in group.split(",")}
     assert used - {""} <= known
 
