@@ -19,7 +19,7 @@ from trainer.data.dataset import TokenSplit, open_tokens, splits_of
 from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
 from trainer.evaluate.generate import Sampling, generate_text
-from trainer.evaluate.hellaswag import HellaSwag, Item, read_items, score_items
+from trainer.evaluate.hellaswag import HellaSwag, Item, Row, encode_items, read_items, score_items
 from trainer.evaluate.loss import Evaluation, evaluate_loss, evaluate_splits
 from trainer.evaluate.overfit import Comparison, compare, seen_batches
 from trainer.evaluate.pretrained import Pretrained
@@ -125,10 +125,11 @@ class _Set:
 def evaluate_model(pretrained: Pretrained, request: Request, progress: Progress) -> Result:
     """Do what `request` asks for. UserError for input that does not fit the model, before anything is computed."""
     sets = _open_sets(pretrained, request)
-    items = read_items(request.hellaswag) if request.hellaswag is not None else []
+    items = read_items(request.hellaswag)[: request.hellaswag_items or None] if request.hellaswag is not None else []
     _check_prompts(pretrained, request)
     if items or request.prompts:
         _check_given_tokenizer(pretrained)
+    encoded = _encode(pretrained, items)
     if not (sets or items or request.prompts):
         raise UserError(
             f"{pretrained.url}: nothing to evaluate",
@@ -140,13 +141,16 @@ def evaluate_model(pretrained: Pretrained, request: Request, progress: Progress)
     comparison = None
     if request.against_training:
         comparison = _compare_with_training(pretrained, request, evaluated[0][1], progress)
+    scores = None
+    if items:
+        scores = score_items(pretrained.model, items, encoded, lambda done: progress("HellaSwag", done, len(items)))
     first = results[0].model_dump(exclude={"standard_error"}) if results else {}
     return Result(
         model=pretrained.url,
         step=pretrained.checkpoint.step if pretrained.checkpoint else None,
         **first,
         sets=results,
-        hellaswag=_score(pretrained, items[: request.hellaswag_items or None], progress) if items else None,
+        hellaswag=scores,
         samples=tuple(
             Sample(prompt=prompt, text="".join(generate_text(pretrained, prompt, request.sampling)))
             for prompt in request.prompts
@@ -348,15 +352,12 @@ def _compare_with_training(
     return compare(training, validation)
 
 
-def _score(pretrained: Pretrained, items: Sequence[Item], progress: Progress) -> HellaSwag:
+def _encode(pretrained: Pretrained, items: Sequence[Item]) -> list[list[Row]]:
+    if not items:
+        return []
     assert pretrained.tokenizer is not None
-    return score_items(
-        pretrained.model,
-        pretrained.tokenizer,
-        items,
-        context=pretrained.config.context,
-        each_item=lambda done: progress("HellaSwag", done, len(items)),
-    )
+    config = pretrained.config
+    return encode_items(pretrained.tokenizer, items, context=config.context, vocab_size=config.vocab_size)
 
 
 def _sequences(pretrained: Pretrained, request: Request) -> int:

@@ -11,7 +11,7 @@ Shapes: B rows of a batch, T tokens of the longest of them, V vocabulary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +56,15 @@ class HellaSwag(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One ending behind its context, as tokens."""
 
     tokens: list[int]
     ending_tokens: int
+
+    def within(self, context: int) -> Row:
+        """Without what is too far back for a model of that context, which reads all but the last token."""
+        return Row(self.tokens[-context - 1 :], self.ending_tokens)
 
 
 def read_items(path: str) -> list[Item]:
@@ -80,21 +84,28 @@ def read_items(path: str) -> list[Item]:
     return items
 
 
-def score_items(
-    model: Decoder, tokenizer: Tokenizer, items: Sequence[Item], *, context: int, each_item: Callable[[int], None]
-) -> HellaSwag:
-    """Score items with a model whose longest input is `context` tokens; `each_item` is told how many are done.
+def encode_items(tokenizer: Tokenizer, items: Sequence[Item], *, context: int, vocab_size: int) -> list[list[Row]]:
+    """The endings of each item as tokens, each behind the item's context.
 
-    UserError for an ending that is longer than the context, and for a tokenizer of another vocabulary.
+    UserError for an ending longer than a model's `context`, and for a tokenizer with more than `vocab_size` ids.
     """
-    vocab_size = model.config.vocab_size
+    encoded = [_encode(tokenizer, item) for item in items]
+    for number, rows in enumerate(encoded, start=1):
+        _check_rows(rows, number, context=context, vocab_size=vocab_size)
+    return encoded
+
+
+def score_items(
+    model: Decoder, items: Sequence[Item], encoded: Sequence[list[Row]], each_item: Callable[[int], None]
+) -> HellaSwag:
+    """Score items; `encoded` is what `encode_items` gave, and `each_item` is told how many are done."""
     right = right_by_mean = shortened = 0
-    for done, (item, rows) in enumerate(zip(items, _encoded(tokenizer, items, context, vocab_size), strict=True)):
+    for done, (item, whole) in enumerate(zip(items, encoded, strict=True)):
         each_item(done)
-        shortened += any(len(row.tokens) > context + 1 for row in rows)
-        cut = [_Row(row.tokens[-context - 1 :], row.ending_tokens) for row in rows]
-        sums = score_rows(model, cut, vocab_size)
-        means = [total / row.ending_tokens for total, row in zip(sums, cut, strict=True)]
+        rows = [row.within(model.config.context) for row in whole]
+        shortened += rows != whole
+        sums = score_rows(model, rows, model.config.vocab_size)
+        means = [total / row.ending_tokens for total, row in zip(sums, rows, strict=True)]
         right += _largest(sums) == item.label
         right_by_mean += _largest(means) == item.label
     count = len(items)
@@ -102,7 +113,7 @@ def score_items(
 
 
 @torch.no_grad()
-def score_rows(model: torch.nn.Module, rows: Sequence[_Row], vocab_size: int) -> list[float]:
+def score_rows(model: torch.nn.Module, rows: Sequence[Row], vocab_size: int) -> list[float]:
     """Sum of the log-probabilities of each row's last `ending_tokens` tokens, given all before them."""
     device = next(model.parameters()).device
     longest = max(len(row.tokens) for row in rows) - 1
@@ -124,25 +135,27 @@ def score_rows(model: torch.nn.Module, rows: Sequence[_Row], vocab_size: int) ->
     return sums
 
 
-def _encoded(tokenizer: Tokenizer, items: Sequence[Item], context: int, vocab_size: int) -> Iterator[list[_Row]]:
-    for number, item in enumerate(items, start=1):
-        before = tokenizer.encode(item.ctx, add_special_tokens=False).ids
-        endings = [tokenizer.encode(f" {ending}", add_special_tokens=False).ids for ending in item.endings]
-        longest = max(map(len, endings))
-        if longest > context:
-            raise UserError(
-                f"item {number}: an ending of {longest} tokens",
-                expected=f"endings of at most the model's context, {context} tokens",
-                fix="leave the item out, or evaluate a model with a longer context",
-            )
-        largest = max(id_ for ids in (before, *endings) for id_ in ids)
-        if largest >= vocab_size:
-            raise UserError(
-                f"item {number}: the tokenizer gives id {largest}, the model's vocabulary has {vocab_size} ids",
-                expected="the tokenizer that the model was trained with",
-                fix="name it with --tokenizer FILE",
-            )
-        yield [_Row([*before, *ids], len(ids)) for ids in endings]
+def _encode(tokenizer: Tokenizer, item: Item) -> list[Row]:
+    before = tokenizer.encode(item.ctx, add_special_tokens=False).ids
+    endings = (tokenizer.encode(f" {ending}", add_special_tokens=False).ids for ending in item.endings)
+    return [Row([*before, *ids], len(ids)) for ids in endings]
+
+
+def _check_rows(rows: Sequence[Row], number: int, *, context: int, vocab_size: int) -> None:
+    longest = max(row.ending_tokens for row in rows)
+    if longest > context:
+        raise UserError(
+            f"item {number}: an ending of {longest} tokens",
+            expected=f"endings of at most the model's context, {context} tokens",
+            fix="leave the item out, or evaluate a model with a longer context",
+        )
+    largest = max(max(row.tokens) for row in rows)
+    if largest >= vocab_size:
+        raise UserError(
+            f"item {number}: the tokenizer gives id {largest}, the model's vocabulary has {vocab_size} ids",
+            expected="the tokenizer that the model was trained with",
+            fix="name it with --tokenizer FILE",
+        )
 
 
 def _largest(values: Sequence[float]) -> int:
