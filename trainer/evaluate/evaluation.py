@@ -56,7 +56,7 @@ class Request:
 class SetResult(BaseModel):
     """The loss over one set."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
 
     validation_loss: float
     """Mean cross-entropy, nats per token."""
@@ -77,7 +77,7 @@ class SetResult(BaseModel):
 class Sample(BaseModel):
     """A text that the model wrote."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     prompt: str
     """What it was given."""
@@ -88,7 +88,7 @@ class Sample(BaseModel):
 class Result(BaseModel):
     """What an evaluation found; the keys of its first set stand beside the list of all."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings", use_attribute_docstrings=True)
 
     model: str
     """URL of the checkpoint, or the model folder."""

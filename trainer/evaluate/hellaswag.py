@@ -43,7 +43,7 @@ class Item(BaseModel):
 class HellaSwag(BaseModel):
     """What the items showed."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     acc: float
     """Share of items whose right ending has the largest sum of log-probabilities."""

@@ -30,7 +30,7 @@ Verdict = Literal["tracks", "over-fit", "easier"]
 class Comparison(BaseModel):
     """Held-out loss against the loss on what was learned from."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     training_loss: float
     """Mean loss on sequences that the run has seen, nats per token."""
