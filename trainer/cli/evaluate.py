@@ -13,8 +13,8 @@ from trainer.errors import EXIT_PREEMPTED, UserError
 
 if TYPE_CHECKING:
     from trainer.checkpoint.layout import Checkpoint
-    from trainer.evaluate.evaluation import Request, Result
     from trainer.evaluate.record import Record
+    from trainer.evaluate.result import Request, Result
     from trainer.parallel.config import Precision
 
 
@@ -72,8 +72,8 @@ def evaluate(
     """
     # A process that is PID 1 loses signals that it has no handler for. What is written is written whole or not at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
-    from trainer.evaluate.evaluation import Request
     from trainer.evaluate.generate import Sampling
+    from trainer.evaluate.result import Request
 
     request = Request(
         data=tuple(data or ()),

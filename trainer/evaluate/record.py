@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from trainer.checkpoint.layout import MARKER, Checkpoint, marker_bytes
 from trainer.checkpoint.store import AlreadyExists
 from trainer.errors import UserError
-from trainer.evaluate.evaluation import Result
+from trainer.evaluate.result import Result
 from trainer.version import VERSION
 
 FORMAT = 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainer.evaluate.evaluation import Result, SetResult
 from trainer.evaluate.overfit import Comparison
+from trainer.evaluate.result import Result, SetResult
 
 _VERDICTS = {
     "tracks": "validation tracks training",

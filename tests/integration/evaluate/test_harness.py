@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.training import ENVIRONMENT, ROOT, Training
-from trainer.evaluate.evaluation import Request, evaluate_model
+from trainer.evaluate.evaluation import evaluate_model
 from trainer.evaluate.export import export_checkpoint
 from trainer.evaluate.pretrained import load_pretrained
+from trainer.evaluate.result import Request
 
 
 @pytest.mark.slow

@@ -17,10 +17,11 @@ from trainer.data.config import CacheConfig, Source
 from trainer.data.dataset import open_tokens
 from trainer.data.loader import validation_batches
 from trainer.data.tokenizer import load_tokenizer
-from trainer.evaluate.evaluation import Request, evaluate_model
+from trainer.evaluate.evaluation import evaluate_model
 from trainer.evaluate.export import export_checkpoint
 from trainer.evaluate.hellaswag import encode_items, read_items, score_rows
 from trainer.evaluate.pretrained import load_pretrained
+from trainer.evaluate.result import Request
 from trainer.model.config import GPT2Config, LlamaConfig, ModelConfig, NeoXConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf import export_hf

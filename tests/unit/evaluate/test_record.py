@@ -12,7 +12,6 @@ from trainer.checkpoint.cleanup import delete_folder
 from trainer.checkpoint.layout import MARKER, Checkpoint, Committed, checkpoint_name, marker_bytes, read_checkpoints
 from trainer.checkpoint.store import Store, open_run
 from trainer.errors import UserError
-from trainer.evaluate.evaluation import Result, SetResult
 from trainer.evaluate.record import (
     AlreadyEvaluated,
     CheckpointGone,
@@ -21,6 +20,7 @@ from trainer.evaluate.record import (
     require_unwritten,
     write_record,
 )
+from trainer.evaluate.result import Result, SetResult
 
 RESULT = Result(model="runs/tiny", step=10, validation_loss=2.5, perplexity=math.exp(2.5), dataset="data/x")
 
