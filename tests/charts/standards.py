@@ -99,8 +99,8 @@ def _strict(node: Any) -> Any:
 
 def _name_problems(node: Object, labels: tuple[str, ...]) -> list[str]:
     name = node["metadata"]["name"]
-    # A CronJob's Jobs and a Deployment's pods have longer names than the object.
-    limit = {"CronJob": 52, "RayJob": 47}.get(node["kind"], 63)
+    # A RayJob's clusters have longer names than the object.
+    limit = {"RayJob": 47}.get(node["kind"], 63)
     if node["kind"] == "CustomResourceDefinition":
         # PLURAL.GROUP, by the API server's own rule.
         return _label_problems(node["metadata"], labels)

@@ -69,8 +69,7 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
             "resources": RESOURCES,
             "tokenizer": {"enabled": True, "inlinePipeline": PIPELINE, "output": trained},
             "prepare": {"enabled": True, "inlinePipeline": pipeline, "output": prepared, "resources": RESOURCES},
-            # Not before a test asks for one.
-            "evaluate": {"enabled": True, "schedule": "0 0 1 1 *", "resources": RESOURCES},
+            "evaluate": {"enabled": True, "resources": RESOURCES},
             "export": {"enabled": True},
             "tensorboard": {"enabled": True, "resources": RESOURCES},
         },
@@ -90,15 +89,16 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
 
     namespace.wait("the run in TensorBoard", WAIT_SECONDS, lambda: shown_runs(namespace) == ["demo"])
 
-    namespace.kubectl("create", "job", "once", "--from=cronjob/demo-evaluate")
-    namespace.wait("evaluation", WAIT_SECONDS, lambda: succeeded(namespace, "once"))
-    said = namespace.kubectl("logs", "job/once")
-    (evaluated,) = [json.loads(line) for line in said.splitlines() if '"validation_loss"' in line]
-    print(f"{newest.name}: validation loss {evaluated['validation_loss']}")
-    assert evaluated["step"] == 60
-    assert 0 < evaluated["validation_loss"] < 7
-
     jobs = [job["metadata"]["name"] for job in namespace.objects("jobs", "gptrun.io/component=job")]
+    # It ends when the run is finished and everything that is left has been evaluated.
+    (evaluate,) = [name for name in jobs if name.startswith("demo-evaluate-")]
+    namespace.wait("evaluation", WAIT_SECONDS, lambda: succeeded(namespace, evaluate))
+    left = [marker.parent for marker in checkpoints.glob("*/COMMITTED.json")]
+    evaluated = {one.name: json.loads((one / "eval-validation.json").read_text()) for one in left}
+    print({name: each["validation_loss"] for name, each in evaluated.items()})
+    assert evaluated[newest.name]["step"] == 60
+    assert all(0 < each["validation_loss"] < 7 for each in evaluated.values())
+
     (export,) = [name for name in jobs if name.startswith("demo-export-")]
     namespace.wait("export", WAIT_SECONDS, lambda: succeeded(namespace, export))
     exported = volume / "runs" / "demo" / "exports" / newest.name

@@ -54,9 +54,11 @@ def apply_retention(run: Store, keep: KeepConfig, attempt: Attempt | None = None
 def delete_folder(run: Store, name: str, files: Iterable[str]) -> None:
     """The marker first: from then on the checkpoint does not exist, whatever happens to the rest."""
     folder = run.child(f"{CHECKPOINTS}/{name}")
-    names = list(files)
+    names = set(files)
     if MARKER in names:
         folder.remove(MARKER)
+        # Evaluations may have come since: whoever adds a file looks at the marker after it.
+        names |= folder.find().keys()
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(folder.remove, (file for file in names if file != MARKER)))
     folder.remove_folder("")

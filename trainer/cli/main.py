@@ -10,6 +10,7 @@ from trainer.cli import (
     checkpoints,
     config,
     data,
+    evaluate,
     export,
     generate,
     job,
@@ -36,6 +37,7 @@ app.command("preflight")(preflight.preflight)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)
 app.command("ray")(ray.ray)
+app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
 app.command("tensorboard")(tensorboard.tensorboard)
 app.command("report")(report.report)

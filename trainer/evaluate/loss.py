@@ -1,7 +1,8 @@
 """Validation loss, perplexity and bits per byte of a model over a fixed list of samples.
 
-`evaluate_splits` is called by the train loop and by evaluation-only runs. Every rank computes its share; the sums are
-added over ranks, so the result does not depend on how many there are (beyond rounding).
+`evaluate_splits` is called by the train loop, by evaluation-only runs and by `gpt-run eval`. Every rank computes its
+share; the sums are added over ranks, so the result does not depend on how many there are (beyond rounding). A process
+without a process group is its own world.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Evaluation:
     sequences: int
     bits_per_byte: float | None
     """Loss per byte of text, comparable across tokenizers; None where the set does not say how long its text was."""
+    standard_error: float | None = None
+    """Of the loss as an estimate of the whole set's, from how the batches differ; None of a single batch."""
 
     @property
     def perplexity(self) -> float:
@@ -86,14 +89,14 @@ def evaluate_loss(
 
     An array of no rows stands for a rank that has run out of samples. Returns None if any rank was asked to stop.
     """
-    # loss sum in nats, tokens, sequences, wish to stop
-    sums = torch.zeros(3, dtype=torch.float64, device=device)
+    # loss sum L in nats, tokens n, sequences, and over batches the sums of L * L, L * n, n * n and of batches
+    sums = torch.zeros(7, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
     try:
         for rows in batches:
             stop = torch.tensor(float(stop_requested()), device=device)
-            dist.all_reduce(stop)
+            _sum_over_ranks(stop)
             if stop.item() > 0:
                 return None
             # FSDP gathers parameters in every forward pass, so a rank without samples runs one that does not count.
@@ -101,12 +104,29 @@ def evaluate_loss(
             tokens = rows if len(rows) else np.zeros((1, rows.shape[1]), dtype=np.int64)
             tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
             loss_sum = model(tokens_BT[:, :-1], tokens_BT[:, 1:])
-            sums[0] += loss_sum.double() * weight
-            sums[1] += weight * tokens_BT[:, 1:].numel()
-            sums[2] += weight * len(tokens_BT)
+            loss_sum, count = loss_sum.double(), tokens_BT[:, 1:].numel()
+            found = (loss_sum, count, len(tokens_BT), loss_sum * loss_sum, loss_sum * count, count * count, 1)
+            for place, value in enumerate(found):
+                sums[place] += weight * value
     finally:
         model.train(was_training)
-    dist.all_reduce(sums)
-    loss_total, tokens_total, sequences = sums.tolist()
+    _sum_over_ranks(sums)
+    loss_total, tokens_total, sequences, *products = sums.tolist()
     loss = loss_total / tokens_total
-    return Evaluation(loss, int(sequences), bits_per_byte(loss, bytes_per_token))
+    error = _standard_error(loss, tokens_total, *products)
+    return Evaluation(loss, int(sequences), bits_per_byte(loss, bytes_per_token), error)
+
+
+def _standard_error(
+    loss: float, tokens: float, loss_squares: float, loss_tokens: float, token_squares: float, batches: float
+) -> float | None:
+    """Standard error of a ratio of sums over batches drawn at random (Cochran, Sampling Techniques, section 6.3)."""
+    if batches < 2:
+        return None
+    squares = loss_squares - 2 * loss * loss_tokens + loss * loss * token_squares
+    return math.sqrt(max(0.0, squares) * batches / (batches - 1)) / tokens
+
+
+def _sum_over_ranks(values: torch.Tensor) -> None:
+    if dist.is_initialized():
+        dist.all_reduce(values)

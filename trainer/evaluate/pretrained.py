@@ -1,7 +1,7 @@
 """A trained model for use: from a checkpoint of ours or a Hugging Face folder, whole, on one device.
 
-Called by generation and export. The tokenizer comes from the model folder, or from beside the data the run was trained
-on, which its config names.
+Called by generation, export and evaluation. The tokenizer comes from the model folder, or from beside the data the run
+was trained on, which its config names.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
 
-from trainer.checkpoint.layout import CONFIG
+from trainer.checkpoint.layout import CONFIG, Checkpoint
 from trainer.checkpoint.load import load_model_tensors
 from trainer.checkpoint.references import resolve_url
 from trainer.data.config import DataConfig
@@ -40,6 +41,10 @@ class Weights:
     tensors: dict[str, torch.Tensor]
     tokenizer_file: Path | None
     eos_id: int | None
+    checkpoint: Checkpoint | None = None
+    """None for a Hugging Face folder."""
+    run: Mapping[str, Any] | None = None
+    """The effective run file of the checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,29 @@ class Pretrained:
     model: Decoder
     tokenizer: Tokenizer | None
     eos_id: int | None
+    checkpoint: Checkpoint | None = None
+    """None for a Hugging Face folder."""
+    run: Mapping[str, Any] | None = None
+    """The effective run file of the checkpoint."""
 
 
-def load_pretrained(reference: str, *, tokenizer_file: str | None = None) -> Pretrained:
+def load_pretrained(
+    reference: str, *, tokenizer_file: str | None = None, dtype: torch.dtype = torch.float32
+) -> Pretrained:
     """Load the model at `reference` (see `load_weights`) onto the GPU if there is one."""
-    weights = load_weights(reference, tokenizer_file=tokenizer_file)
+    return build_pretrained(load_weights(reference, tokenizer_file=tokenizer_file), dtype=dtype)
+
+
+def build_pretrained(weights: Weights, *, dtype: torch.dtype = torch.float32) -> Pretrained:
+    """The model of these weights. One that was trained within documents only sees no further here either."""
+    within_documents = weights.run is not None and weights.run["data"]["document_mask"]
     with torch.device("meta"):
-        model = Decoder(weights.config)
+        model = Decoder(weights.config, document_end_id=weights.eos_id if within_documents else None)
     model.to_empty(device="cpu")
     model.load_state_dict(weights.tensors, assign=True)
-    model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu", dtype).eval()
     tokenizer = load_tokenizer(weights.tokenizer_file) if weights.tokenizer_file else None
-    return Pretrained(weights.url, weights.config, model, tokenizer, weights.eos_id)
+    return Pretrained(weights.url, weights.config, model, tokenizer, weights.eos_id, weights.checkpoint, weights.run)
 
 
 def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weights:
@@ -70,21 +86,26 @@ def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weight
 
     `tokenizer_file` is a path or URL; by default the tokenizer is the model folder's own or the training data's.
     """
-    given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
     folder = Path(reference)
     if (folder / "config.json").is_file():
+        given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
         config, tensors = import_hf(folder)
         own = folder / "tokenizer.json"
         file = given or (own if own.is_file() else None)
         return Weights(reference, config, tensors, file, _eos_id(file))
-    checkpoint = resolve_url(reference)
+    return checkpoint_weights(resolve_url(reference), tokenizer_file=tokenizer_file)
+
+
+def checkpoint_weights(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Weights:
+    """Weights of a checkpoint of ours; see `load_weights`."""
+    given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
     raw = parse_yaml(checkpoint.store.read_bytes(CONFIG).decode(), source=checkpoint.store.url_of(CONFIG))
     assert isinstance(raw, dict)
     config = TypeAdapter(ModelConfig).validate_python(raw["model"])
     file, eos_id = (given, None) if given else training_tokenizer(raw)
     if eos_id is None:
         eos_id = _eos_id(file)
-    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id)
+    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id, checkpoint, raw)
 
 
 def _given_tokenizer(path: str) -> Path:

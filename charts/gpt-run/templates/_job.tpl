@@ -60,6 +60,21 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 helm.sh/hook-output-log-policy: hook-failed
 {{- end }}
 
+{{/* What a Job does when one of its pods ends badly. */}}
+{{- define "gpt-run.podFailurePolicy" -}}
+podFailurePolicy:
+  rules:
+    # What the user has to mend does not get better by trying again.
+    - action: FailJob
+      onExitCodes:
+        operator: In
+        values: [2]
+    - action: Ignore
+      onPodConditions:
+        - type: DisruptionTarget
+          status: "True"
+{{- end }}
+
 {{/* A Job that comes before the run. Takes the dict of jobPod with weight and, if it has one, activeDeadlineSeconds. */}}
 {{- define "gpt-run.hookJob" -}}
 apiVersion: batch/v1
@@ -70,17 +85,7 @@ metadata:
     {{- include "gpt-run.hook" .weight | nindent 4 }}
 spec:
   backoffLimit: 3
-  podFailurePolicy:
-    rules:
-      # What the user has to mend does not get better by trying again.
-      - action: FailJob
-        onExitCodes:
-          operator: In
-          values: [2]
-      - action: Ignore
-        onPodConditions:
-          - type: DisruptionTarget
-            status: "True"
+  {{- include "gpt-run.podFailurePolicy" . | nindent 2 }}
   {{- with .activeDeadlineSeconds }}
   activeDeadlineSeconds: {{ . | int64 }}
   {{- end }}

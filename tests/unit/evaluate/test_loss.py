@@ -67,3 +67,18 @@ def test_training_goes_on_in_its_own_mode_also_after_a_stop(model: Decoder, stop
     found = evaluate(model, [rows(2), rows(2)], stop_after=stop_after)
     assert (found is None) == (stop_after < 2)
     assert model.training
+
+
+def test_a_process_of_its_own_needs_no_process_group(model: Decoder) -> None:
+    assert evaluate(model, [rows(3)]) is not None
+
+
+def test_the_standard_error_is_that_of_the_mean_over_batches(model: Decoder) -> None:
+    batches = [rows(number)[:1] for number in range(1, 9)]
+    found = evaluate(model, batches)
+    assert found is not None
+    each = [single.validation_loss for batch in batches if (single := evaluate(model, [batch])) is not None]
+    assert found.standard_error == pytest.approx(np.std(each, ddof=1) / np.sqrt(8), rel=1e-6)
+    alone = evaluate(model, batches[:1])
+    assert alone is not None
+    assert alone.standard_error is None
