@@ -125,6 +125,20 @@ def patch(run: Run, spec: Object) -> None:
     run.namespace.kubectl("patch", f"tr/{run.name}", "--type=merge", "--patch", content)
 
 
+def scale_unguarded(run: Run, workers: int) -> None:
+    """`kubectl scale` once the API server has noticed that the guards are gone."""
+
+    def accepted() -> bool:
+        try:
+            run.scale(workers)
+        except RuntimeError as refused:
+            assert "ValidatingAdmissionPolicy" in str(refused)
+            return False
+        return True
+
+    run.namespace.wait("end of the guards", 30, accepted)
+
+
 def replicas(run: Run) -> int:
     """Worker pods that the job asks for."""
     return int(run.job()["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"])

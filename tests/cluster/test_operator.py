@@ -17,6 +17,7 @@ from tests.cluster.platform import (
     installed,
     patch,
     replicas,
+    scale_unguarded,
     status,
     wait_for_event,
     wait_for_phase,
@@ -51,7 +52,7 @@ def test_a_scale_out_of_bounds_is_refused_and_set_back_where_nothing_refuses(
     assert replicas(run) == 2
 
     with platform.without_guards():
-        run.scale(9)
+        scale_unguarded(run, 9)
         wait_for_event(run, "OutOfBounds")
         run.namespace.wait("scale within the bounds", SOON_SECONDS, lambda: replicas(run) == 3)
 

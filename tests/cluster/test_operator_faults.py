@@ -12,7 +12,17 @@ from tests.cluster import control_plane, layout, node
 from tests.cluster.client import Cluster, Object
 from tests.cluster.conftest import MakeRun
 from tests.cluster.machines import Machine, wait_until
-from tests.cluster.platform import POLICY, RELEASE, Platform, installed, patch, replicas, status, wait_for_event
+from tests.cluster.platform import (
+    POLICY,
+    RELEASE,
+    Platform,
+    installed,
+    patch,
+    replicas,
+    scale_unguarded,
+    status,
+    wait_for_event,
+)
 from tests.cluster.runs import HOST, LABEL, LONG, SAVED, Run, assert_nothing_lost
 from tests.cluster.slots import SLOT, remove_slots, set_slots
 from tests.cluster.store import pauses
@@ -120,6 +130,7 @@ def test_its_roll_out_pauses_control_for_seconds_only(platform: Platform, make_r
     run.wait_for_world(2)
     deployment = f"deployment/{RELEASE}-operator"
     with platform.without_guards():
+        scale_unguarded(run, 9)
         usual = [set_back(run) for _ in range(3)]
         platform.namespace.kubectl("rollout", "restart", deployment)
         meanwhile = []
