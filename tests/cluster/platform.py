@@ -132,7 +132,8 @@ def scale_unguarded(run: Run, workers: int) -> None:
         try:
             run.scale(workers)
         except RuntimeError as refused:
-            assert "ValidatingAdmissionPolicy" in str(refused)
+            if "ValidatingAdmissionPolicy" not in str(refused):
+                raise
             return False
         return True
 
