@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from trainer.model.size import device_chunk_tokens
+
 IGNORED_TARGET = -100
 """Target of a position that does not count: the value that PyTorch's own losses ignore by default."""
-
-_DEVICE_CHUNK_LOGITS = 128 * 1024**2
-"""Logits per chunk off the CPU: 256 MiB in bf16 and twice that in fp32."""
 
 
 def chunked_cross_entropy(
@@ -128,4 +127,4 @@ def _default_chunk_tokens(hidden_ND: Tensor, weight_VD: Tensor) -> int:
     vocab_size, width = weight_VD.shape
     if hidden_ND.device.type == "cpu":
         return max(128, width // 2)
-    return max(128, _DEVICE_CHUNK_LOGITS // vocab_size // 128 * 128)
+    return device_chunk_tokens(vocab_size)

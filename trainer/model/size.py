@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from trainer.model.config import ModelSettings
 
+# 256 MiB in bf16 and twice that in fp32.
+_DEVICE_CHUNK_LOGITS = 128 * 1024**2
+
 
 def count_parameters(config: ModelSettings) -> int:
     """Parameters of the model, without the rows that only pad the vocabulary."""
@@ -20,7 +23,7 @@ def count_parameters(config: ModelSettings) -> int:
 def count_parameters_without_positions(config: ModelSettings) -> int:
     """Parameters less learned position embeddings, which no matrix product touches: the N of `flops_per_token`."""
     tables = 1 if config.tied else 2
-    return tables * config.vocab_size * config.width + config.layers * _block(config) + _norm(config)
+    return tables * config.vocab_size * config.width + config.layers * count_block_parameters(config) + _norm(config)
 
 
 def flops_per_token(config: ModelSettings, sequence_length: int) -> int:
@@ -32,17 +35,22 @@ def flops_per_token(config: ModelSettings, sequence_length: int) -> int:
     return 6 * count_parameters_without_positions(config) + attention
 
 
-def _block(config: ModelSettings) -> int:
+def device_chunk_tokens(vocab_rows: int) -> int:
+    """Tokens whose logits exist at a time in the loss on a GPU: V * D gradients per chunk cost little beside C * V."""
+    return max(128, _DEVICE_CHUNK_LOGITS // vocab_rows // 128 * 128)
+
+
+def count_block_parameters(config: ModelSettings, *, matrices_only: bool = False) -> int:
+    """Parameters of one block; or of its matrices alone, without biases and norms."""
     attended = (config.heads + 2 * config.kv_heads) * config.head_width
-    attention = _linear(config, config.width, attended) + _linear(config, config.width, config.width)
-    up = _linear(config, config.width, config.ffn_width)
-    down = _linear(config, config.ffn_width, config.width)
-    mlp = (2 if config.mlp == "swiglu" else 1) * up + down
-    return attention + mlp + 2 * _norm(config)
-
-
-def _linear(config: ModelSettings, inputs: int, outputs: int) -> int:
-    return inputs * outputs + (outputs if config.bias else 0)
+    shapes = [(config.width, attended), (config.width, config.width)]
+    shapes += (2 if config.mlp == "swiglu" else 1) * [(config.width, config.ffn_width)]
+    shapes += [(config.ffn_width, config.width)]
+    matrices = sum(inputs * outputs for inputs, outputs in shapes)
+    if matrices_only:
+        return matrices
+    biases = sum(outputs for _, outputs in shapes) if config.bias else 0
+    return matrices + biases + 2 * _norm(config)
 
 
 def _norm(config: ModelSettings) -> int:
