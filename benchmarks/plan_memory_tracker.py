@@ -48,6 +48,15 @@ def tracked_bytes(config: RunConfig, *, world_size: int, local_world_size: int |
 def _track(config: RunConfig, model: Decoder, world_size: int) -> dict[str, int]:
     optimizers = build_optimizers(model, config.optimizer)
     shape = (config.batch.micro_sequences, config.sequence_length)
+    rank_sequences = -(-config.batch.sequences // world_size)
+    # Two micro-batches behave like many.
+    micro_batches = min(2, -(-rank_sequences // config.batch.micro_sequences))
+    # The optimizer's state exists from the first step on; the peak is that of a later one.
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    # The update itself is left out: fake tensors have it copy all it changes, which the fused kernel does in place.
+    optimizers.step()
+    optimizers.zero_grad()
     tracker = (
         FSDPMemTracker(model, optimizers.optimizers[0])
         if isinstance(model, FSDPModule)
@@ -55,23 +64,13 @@ def _track(config: RunConfig, model: Decoder, world_size: int) -> dict[str, int]
     )
     if not isinstance(tracker, FSDPMemTracker):
         tracker.track_external(model, *optimizers.optimizers)
-    # The optimizer's state exists from the first step on; the peak is that of a later one.
-    rank_sequences = -(-config.batch.sequences // world_size)
-    # Two micro-batches behave like many.
-    micro_batches = min(2, -(-rank_sequences // config.batch.micro_sequences))
     with tracker:
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        optimizers.step()
-        optimizers.zero_grad()
         for number in range(1, micro_batches + 1):
             set_gradient_sync(model, config.parallel, last=number == micro_batches)
             tokens_BT = torch.zeros(shape, dtype=torch.int64)
             targets_BT = torch.zeros(shape, dtype=torch.int64)
             model(tokens_BT, targets_BT).backward()
             tracker.reset_mod_stats()
-        optimizers.step()
-        optimizers.zero_grad()
     (peak,) = tracker.get_tracker_snapshot("peak").values()
     return {str(getattr(key, "value", key)): size for key, size in peak.items()}
 
@@ -94,10 +93,8 @@ def _gpu_kernels() -> Iterator[None]:
         result: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal)[0]
         return result
 
-    def fused_rms_norm(
-        features: Tensor, shape: list[int], weight: Tensor | None = None, eps: float | None = None
-    ) -> Tensor:
-        result: Tensor = torch.ops.aten._fused_rms_norm(features, shape, weight, eps)[0]
+    def fused_rms_norm(features: Tensor, _shape: Any, weight: Tensor, _eps: float) -> Tensor:
+        result: Tensor = _FusedRmsNorm.apply(features, weight)
         return result
 
     F.scaled_dot_product_attention = flash
@@ -106,3 +103,20 @@ def _gpu_kernels() -> Iterator[None]:
         yield
     finally:
         F.scaled_dot_product_attention, F.rms_norm = attention, rms_norm
+
+
+class _FusedRmsNorm(torch.autograd.Function):
+    """The buffers of the CUDA kernel, which keeps its input and one fp32 value per row; the values are never computed.
+
+    The operation itself cannot be called: off a GPU it falls apart into others before autograd sees it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(features, features.new_empty((*features.shape[:-1], 1), dtype=torch.float32), weight)
+        return torch.empty_like(features)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        _features, _scale, weight = ctx.saved_tensors
+        return torch.empty_like(gradient), torch.empty_like(weight)

@@ -35,6 +35,24 @@ def flops_per_token(config: ModelSettings, sequence_length: int) -> int:
     return 6 * count_parameters_without_positions(config) + attention
 
 
+def parameter_flops_per_token(config: ModelSettings) -> int:
+    """The other convention, 6N (Kaplan 2020, arXiv:2001.08361): without attention's products of queries and keys."""
+    return 6 * count_parameters_without_positions(config)
+
+
+def executed_flops_per_token(config: ModelSettings, sequence_length: int, recompute: str = "none") -> int:
+    """What the matrix products of forward and backward compute, as torch's FlopCounterMode counts them.
+
+    Unlike the conventions: the embedding's lookup is no product, biases and norms are none, padded rows are, a fused
+    attention kernel computes its scores again (14 L d T), and recomputed blocks count once more.
+    """
+    head = config.padded_vocab_size * config.width
+    matrices = config.layers * count_block_parameters(config, matrices_only=True)
+    attention = config.layers * config.width * sequence_length
+    again = 2 * matrices + 4 * attention if recompute == "full" else 0
+    return 6 * (matrices + head) + 14 * attention + again
+
+
 def device_chunk_tokens(vocab_rows: int) -> int:
     """Tokens whose logits exist at a time in the loss on a GPU: V * D gradients per chunk cost little beside C * V."""
     return max(128, _DEVICE_CHUNK_LOGITS // vocab_rows // 128 * 128)

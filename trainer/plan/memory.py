@@ -109,7 +109,7 @@ def plan_memory(config: RunConfig, *, world_size: int, local_world_size: int) ->
     Raises UserError if the ranks cannot be divided into the sharding groups that the run asks for.
     """
     shape = _shape(config, world_size, local_world_size)
-    moments = [_end_of_loss(shape), _first_backward(shape), _end_of_backward(shape), _update(shape)]
+    moments = [step(shape) for step in _MOMENTS]
     resident = _resident(shape)
     totals = [sum(resident.values()) + sum(v for v in moment.values() if not isinstance(v, str)) for moment in moments]
     highest = totals.index(max(totals))
@@ -182,7 +182,7 @@ def _resident(shape: _Shape) -> dict[str, float]:
 
 
 def _carried(shape: _Shape) -> dict[str, float]:
-    """Gradients of earlier micro-batches, during the last one; what the last reduce-scatter still holds."""
+    """Gradients of earlier micro-batches, when the last one begins; what the last reduce-scatter still holds."""
     if shape.micro_batches == 1:
         return {}
     if not shape.wrapped or not shape.regathers:
@@ -237,12 +237,29 @@ def _end_of_loss(shape: _Shape) -> dict[str, Any]:
     )
 
 
+def _backward_of_loss(shape: _Shape) -> dict[str, Any]:
+    """Its gradients are multiplied in fp32 by what comes from above, which is the number of tokens and the scale."""
+    size = shape.compute_bytes
+    several = shape.tokens > device_chunk_tokens(shape.model.padded_vocab_size)
+    kept = _FP32 if several else size
+    product = _FP32 if size == _FP32 else (_FP32 + size if kept == _FP32 else 2 * _FP32)
+    head = shape.model.padded_vocab_size * shape.model.width
+    return _sum(
+        _carried(shape),
+        {
+            "moment": "backward of the loss",
+            "activations": _kept_by_all_blocks(shape) + _ends(shape),
+            "gathered_weights": _gathered(shape, 0),
+            "communication": _buffer(shape),
+            "loss": 2 * shape.hidden_bytes + head * (kept + product),
+        },
+    )
+
+
 def _first_backward(shape: _Shape) -> dict[str, Any]:
     """The last block's MLP: all other blocks' activations are there, and its own once more if it recomputes."""
     model = shape.model
     recomputed = kept_values_per_token(model, "none") - kept_values_per_token(model, shape.recompute)
-    if shape.recompute == "none":
-        recomputed = 0.0
     growing = (2 if model.mlp == "swiglu" else 1) * model.ffn_width + 2 * model.width
     block = shape.tokens * shape.compute_bytes * (recomputed + growing)
     weight_gradients = model.width * model.ffn_width * shape.compute_bytes
@@ -260,30 +277,24 @@ def _first_backward(shape: _Shape) -> dict[str, Any]:
 
 
 def _end_of_backward(shape: _Shape) -> dict[str, Any]:
-    """The embedding's gradient meets the head's, and the root's gradients are shared out."""
-    model = shape.model
-    table = model.padded_vocab_size * model.width * shape.compute_bytes
-    whole = _FP32 * shape.parameters
+    """The root's gradients are shared out; those of the blocks have gone that way before."""
+    table = shape.model.padded_vocab_size * shape.model.width * shape.compute_bytes
+    root, shards = _FP32 * shape.root_parameters, shape.shard_ranks
+    blocks = _FP32 * shape.model.layers * shape.block_parameters
+    moment = {"moment": "end of the backward pass", "activations": 2 * shape.tokens * _TOKEN_ID_BYTES}
     if not shape.wrapped:
-        gradients, buffer = (0.0 if shape.micro_batches > 1 else whole), 0.0
-    elif shape.regathers or shape.micro_batches == 1:
-        gradients = whole / shape.shard_ranks if shape.micro_batches == 1 and not shape.offload else 0.0
-        buffer = _FP32 * max(shape.root_parameters, shape.block_parameters) * (1 + 1 / shape.shard_ranks)
-    else:
-        # The whole gradients of the blocks have gone, the root's are there beside their copy and all shards.
-        gradients = whole / shape.shard_ranks - shape.model.layers * shape.block_parameters * _FP32
-        buffer = _FP32 * shape.root_parameters * (1 + 1 / shape.shard_ranks)
-    return _sum(
-        _carried(shape),
-        {
-            "moment": "end of the backward pass",
-            "activations": 2 * shape.tokens * _TOKEN_ID_BYTES,
-            "gradients": gradients,
-            "gathered_weights": _gathered(shape, 0) if shape.regathers else shape.compute_bytes * shape.root_parameters,
-            "backward": 2 * shape.hidden_bytes + 2 * table,
-            "communication": buffer,
-        },
-    )
+        return {**moment, "gradients": root + blocks, "backward": shape.hidden_bytes + table}
+    own_shard = 0.0 if shape.offload else 1 / shards
+    if shape.micro_batches > 1 and not shape.regathers:
+        # Whole gradients of the root beside the copy that is sent.
+        return {**moment, "gradients": root + blocks * own_shard, "communication": root}
+    earlier = root * own_shard if shape.micro_batches > 1 else 0.0
+    return {
+        **moment,
+        "gradients": blocks * own_shard + earlier,
+        "communication": root * (1 + 1 / shards),
+        "backward": table,
+    }
 
 
 def _update(shape: _Shape) -> dict[str, Any]:
@@ -292,6 +303,9 @@ def _update(shape: _Shape) -> dict[str, Any]:
         "moment": "update",
         "gradients": 0.0 if shape.offload else _FP32 * shape.parameters / shape.shard_ranks,
     }
+
+
+_MOMENTS = (_end_of_loss, _backward_of_loss, _first_backward, _end_of_backward, _update)
 
 
 def _sum(*parts: dict[str, Any]) -> dict[str, Any]:
