@@ -14,6 +14,7 @@ from trainer.cli import (
     export,
     generate,
     job,
+    plan,
     preflight,
     ray,
     report,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 checkpoints.app.command("export")(export.export)
 app.command("train")(train.train)
+app.command("plan")(plan.plan)
 app.command("preflight")(preflight.preflight)
 app.command("worker")(train.worker)
 app.command("coordinator")(train.coordinator)

@@ -97,7 +97,7 @@ ACCELERATORS: tuple[Accelerator, ...] = (
     Accelerator(
         "h20",
         "H20",
-        *(148 * TERA, 96 * GB, 4.0 * TERA, 450 * GB, 400, None, 0.85),
+        *(148 * TERA, 96 * GB, 4.0 * TERA, 450 * GB, 400, None, 0.70),
         "willitrunai.com, H20 96 GB: 148 TFLOP/s dense, 4.0 TB/s, NVLink 900 GB/s both ways, 400 W",
         "not rented out by Western clouds (willitrunai.com): give --price",
     ),
