@@ -31,7 +31,7 @@ from trainer.train.optimizer import build_optimizers
 
 def tracked_bytes(config: RunConfig, *, world_size: int, local_world_size: int | None = None) -> dict[str, int]:
     """Bytes on rank 0 at the peak of a later step, by the tracker's categories and as `Total`."""
-    with _fake_ranks(world_size), _gpu_kernels():
+    with _fake_ranks(world_size), gpu_kernels():
         mesh = make_mesh(
             config.parallel, world_size=world_size, local_world_size=local_world_size or world_size, device_type="cpu"
         )
@@ -85,7 +85,7 @@ def _fake_ranks(world_size: int) -> Iterator[None]:
 
 
 @contextmanager
-def _gpu_kernels() -> Iterator[None]:
+def gpu_kernels() -> Iterator[None]:
     """Attention and RMSNorm by the operations that GPUs have for them."""
     attention, rms_norm = F.scaled_dot_product_attention, F.rms_norm
 

@@ -20,7 +20,7 @@ Interval = tuple[float, float]
 TOLERANCE = 0.05
 """Two figures that differ by no more than this are taken for roundings of one."""
 BEST_MFU = 0.65
-"""By 6N + 12LdT: more has not been published for dense training in bf16 (docs/decisions/plan.md)."""
+"""By 6N + 12LdT: the most that dense training in bf16 is known to reach (docs/decisions/plan.md)."""
 _LOSS_TOLERANCE = 0.15
 """The fits were made on other text and tokenizers than the run's."""
 
@@ -103,7 +103,7 @@ def _speed(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
         why = (
             f"the dense peak of {where} is {peak:.2g}"
             if needed[0] > peak
-            else f"that is an MFU of {needed[0] / peak:.0%} on {where}, and no more than {BEST_MFU:.0%} was ever published"
+            else f"that is an MFU of {needed[0] / peak:.0%} on {where}; dense training is not known to go beyond {BEST_MFU:.0%}"
         )
         yield Contradiction(
             name, f"{_plain(getattr(claims, name))} claimed; that needs {needed[0]:.2g} FLOP/s: {why}"
@@ -178,7 +178,7 @@ def _money(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
 
 
 def _memory(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
-    if claims.memory_gb is None:
+    if claims.memory_gb is None or _gpus(claims, plan) != plan.cluster.gpus:
         return
     total, tracked = plan.memory.total / 1e9, plan.memory.tracked / 1e9
     if _apart(claims.memory_gb, (tracked, total), tolerance=0.1):
@@ -311,7 +311,7 @@ def _rounds_to(value: float, claimed: float) -> bool:
 
 
 def _plain(interval: Interval) -> str:
-    low, high = (f"{value:.4g}" for value in interval)
+    low, high = (f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in interval)
     return low if low == high else f"{low} to {high}"
 
 
