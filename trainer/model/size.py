@@ -49,7 +49,9 @@ def executed_flops_per_token(config: ModelSettings, sequence_length: int, recomp
     head = config.padded_vocab_size * config.width
     matrices = config.layers * count_block_parameters(config, matrices_only=True)
     attention = config.layers * config.width * sequence_length
-    again = 2 * matrices + 4 * attention if recompute == "full" else 0
+    # Recomputation stops before the last product of a block, whose result nothing needs.
+    last = config.layers * config.ffn_width * config.width
+    again = 2 * (matrices - last) + 4 * attention if recompute == "full" else 0
     return 6 * (matrices + head) + 14 * attention + again
 
 
