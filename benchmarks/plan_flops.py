@@ -1,4 +1,4 @@
-"""FLOPs per token of `gpt-run plan` against torch's FlopCounterMode, and parameters against the built model: all presets.
+"""FLOPs per token and parameters that `gpt-run plan` computes, against torch's FlopCounterMode and the built models.
 
     python -m benchmarks.plan_flops [--json]
 

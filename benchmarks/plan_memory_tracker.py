@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -57,11 +58,7 @@ def _track(config: RunConfig, model: Decoder, world_size: int) -> dict[str, int]
     # The update itself is left out: fake tensors have it copy all it changes, which the fused kernel does in place.
     optimizers.step()
     optimizers.zero_grad()
-    tracker = (
-        FSDPMemTracker(model, optimizers.optimizers[0])
-        if isinstance(model, FSDPModule)
-        else MemTracker()
-    )
+    tracker = FSDPMemTracker(model, optimizers.optimizers[0]) if isinstance(model, FSDPModule) else MemTracker()
     if not isinstance(tracker, FSDPMemTracker):
         tracker.track_external(model, *optimizers.optimizers)
     with tracker:
@@ -87,7 +84,6 @@ def _fake_ranks(world_size: int) -> Iterator[None]:
 @contextmanager
 def gpu_kernels() -> Iterator[None]:
     """Attention and RMSNorm by the operations that GPUs have for them."""
-    attention, rms_norm = F.scaled_dot_product_attention, F.rms_norm
 
     def flash(query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, **_options: Any) -> Tensor:
         result: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, is_causal)[0]
@@ -97,12 +93,8 @@ def gpu_kernels() -> Iterator[None]:
         result: Tensor = _FusedRmsNorm.apply(features, weight)
         return result
 
-    F.scaled_dot_product_attention = flash
-    F.rms_norm = fused_rms_norm
-    try:
+    with patch.multiple(F, scaled_dot_product_attention=flash, rms_norm=fused_rms_norm):
         yield
-    finally:
-        F.scaled_dot_product_attention, F.rms_norm = attention, rms_norm
 
 
 class _FusedRmsNorm(torch.autograd.Function):

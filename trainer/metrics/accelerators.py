@@ -155,7 +155,7 @@ ACCELERATORS: tuple[Accelerator, ...] = (
         "cpu-24-core",
         "Xeon 24 cores",
         *(49 * TERA, 128 * GB, 307 * GB, 16 * GB, 350, None, 0.25),
-        "24 cores x 1,024 bf16 operations per cycle (AMX; Wikipedia, Advanced Matrix Extensions) x 2.0 GHz; 8 x DDR5-4800",
+        "24 cores x 1,024 bf16 operations a cycle (Wikipedia, Advanced Matrix Extensions) x 2.0 GHz; 8 x DDR5-4800",
         _NO_PRICE,
         1,
     ),

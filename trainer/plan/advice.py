@@ -39,7 +39,8 @@ def refuse_if_too_large(plan: Plan) -> None:
         if fitting[0] is not fitting[-1]:
             fix += f"; {_said(fitting[0].change)} helps most ({_gb(fitting[0].memory.total)})"
     elif knobs:
-        fix = f"no single change is enough; {_said(knobs[0].change)} helps most ({_gb(knobs[0].memory.total)}); try --search"
+        best = f"{_said(knobs[0].change)} helps most ({_gb(knobs[0].memory.total)})"
+        fix = f"no single change is enough; {best}; try --search"
     else:
         fix = "nothing in the run file helps: use GPUs with more memory"
     raise UserError(
@@ -53,11 +54,8 @@ def refuse_if_too_large(plan: Plan) -> None:
 def _fit(plan: Plan) -> Iterator[str]:
     """What fits on half as many, as many, and twice as many GPUs."""
     counts = sorted({max(1, plan.cluster.gpus // 2), plan.cluster.gpus, 2 * plan.cluster.gpus})
-    said = []
-    for gpus in counts:
-        if gpus <= plan.config.batch.sequences:
-            said.append(_fits_on(plan, plan.cluster.of(gpus)))
-    yield "; ".join(said) + "."
+    possible = [gpus for gpus in counts if gpus <= plan.config.batch.sequences]
+    yield "; ".join(_fits_on(plan, plan.cluster.of(gpus)) for gpus in possible) + "."
 
 
 def _fits_on(plan: Plan, cluster: Cluster) -> str:
@@ -163,14 +161,12 @@ def _tokens(plan: Plan) -> Iterator[str]:
     least, most = optimal_tokens_range(plan.parameters)
     optimal = f"{least / 1e9:.3g}B to {most / 1e9:.3g}B tokens"
     if plan.tokens is None:
-        yield (
-            f"The run's length is unknown without its data: give --dataset-tokens. Compute-optimal are {optimal}."
-        )
+        yield (f"The run's length is unknown without its data: give --dataset-tokens. Compute-optimal are {optimal}.")
         return
     if plan.tokens < least / 2:
         yield (
-            f"{plan.tokens / 1e9:.3g}B tokens are few for {plan.parameters / 1e6:,.0f}M parameters; compute-optimal are "
-            f"{optimal}: a smaller model would reach the same loss for less."
+            f"{plan.tokens / 1e9:.3g}B tokens are few for {plan.parameters / 1e6:,.0f}M parameters; compute-optimal "
+            f"are {optimal}: a smaller model would reach the same loss for less."
         )
     elif plan.tokens > 4 * most:
         yield (
@@ -180,8 +176,8 @@ def _tokens(plan: Plan) -> Iterator[str]:
     unique = plan.assumptions.dataset_tokens
     if unique and plan.tokens / unique > _REPEATS_WORTH_LITTLE:
         yield (
-            f"{plan.tokens / unique:.3g} passes over {unique / 1e9:.3g}B tokens: beyond {_REPEATS_WORTH_LITTLE} repeated "
-            "text is worth less and less; more text or early stopping."
+            f"{plan.tokens / unique:.3g} passes over {unique / 1e9:.3g}B tokens: beyond {_REPEATS_WORTH_LITTLE} "
+            "repeated text is worth less and less; more text or early stopping."
         )
 
 

@@ -1,7 +1,7 @@
 """What somebody says about a run: a file of claims, or single ones on the command line.
 
-Read by `trainer.cli.plan`, held against the plan by `trainer.plan.contradictions`. Each preset of a reference run has the
-claims of its authors in `trainer/presets/claims/`.
+Read by `trainer.cli.plan`, held against the plan by `trainer.plan.contradictions`. Each preset of a reference run has
+the claims of its authors in `trainer/presets/claims/`.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def read_claims(reference: str | None, single: list[str]) -> Claims:
     for item in single:
         key, separator, text = item.partition("=")
         if not separator:
-            raise UserError(f"--claim {item}", expected="KEY=VALUE such as mfu=0.4", fix="write the key, `=`, the value")
+            raise UserError(
+                f"--claim {item}", expected="KEY=VALUE such as mfu=0.4", fix="write the key, `=`, the value"
+            )
         raw[key.strip()] = parse_yaml(text, source=f"--claim {key}")
     try:
         return Claims.model_validate(raw)

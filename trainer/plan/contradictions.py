@@ -103,11 +103,10 @@ def _speed(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
         why = (
             f"the dense peak of {where} is {peak:.2g}"
             if needed[0] > peak
-            else f"that is an MFU of {needed[0] / peak:.0%} on {where}; dense training is not known to go beyond {BEST_MFU:.0%}"
+            else f"that is an MFU of {needed[0] / peak:.0%} on {where}; dense training is not known to go "
+            f"beyond {BEST_MFU:.0%}"
         )
-        yield Contradiction(
-            name, f"{_plain(getattr(claims, name))} claimed; that needs {needed[0]:.2g} FLOP/s: {why}"
-        )
+        yield Contradiction(name, f"{_plain(getattr(claims, name))} claimed; that needs {needed[0]:.2g} FLOP/s: {why}")
 
 
 def _utilization(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
@@ -144,8 +143,8 @@ def _time(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
             if _apart(claimed, true):
                 yield Contradiction(
                     f"{name} and {speed_name}",
-                    f"{_plain(claimed)} {name} claimed; {_big(tokens)} tokens at {_big(tokens_per_second)} tokens/s take "
-                    f"{_plain(true)} {name}",
+                    f"{_plain(claimed)} {name} claimed; {_big(tokens)} tokens at {_big(tokens_per_second)} tokens/s "
+                    f"take {_plain(true)} {name}",
                 )
         fastest = plan.hours_at(plan.high)
         if not speeds and fastest is not None and claimed[1] * unit / 3600 < fastest * (1 - TOLERANCE):
@@ -163,7 +162,8 @@ def _money(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
         if _apart(claims.cost, true):
             yield Contradiction(
                 "cost",
-                f"{_plain(claims.cost)} claimed; {_plain(hours)} hours at {_plain(claims.price_per_hour)} are {_plain(true)}",
+                f"{_plain(claims.cost)} claimed; {_plain(hours)} hours at {_plain(claims.price_per_hour)} are "
+                f"{_plain(true)}",
             )
     elif claims.cost and plan.cost is not None and plan.hours:
         hours_best = plan.hours_at(plan.high)
@@ -221,8 +221,8 @@ def _losses(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
         if _apart(claims.optimal_tokens, optimal, tolerance=_LOSS_TOLERANCE):
             yield Contradiction(
                 "optimal_tokens",
-                f"{_big(claims.optimal_tokens)} claimed; for {_big(plan.parameters)} parameters {len(FITS)} scaling laws "
-                f"give {_big(optimal)}",
+                f"{_big(claims.optimal_tokens)} claimed; for {_big(plan.parameters)} parameters {len(FITS)} scaling "
+                f"laws give {_big(optimal)}",
             )
 
 

@@ -1,8 +1,8 @@
 """Memory of one GPU at the peak of a training step, by part.
 
-Follows the trainer's own step (`trainer.train.step`, `trainer.parallel.fsdp`, `trainer.model`) moment by moment: the end
-of the loss, the first block's backward, the end of the backward pass, the update. The largest moment decides. Blocks
-run eagerly here; compiled ones keep less. `benchmarks/plan_memory.py` compares with torch's memory tracker.
+Follows the trainer's own step (`trainer.train.step`, `trainer.parallel.fsdp`, `trainer.model`) moment by moment: the
+end of the loss, its backward, the last block's backward, the end of the backward pass, the update. The largest decides.
+Blocks run eagerly here; compiled ones keep less. `benchmarks/plan_memory.py` compares with torch's memory tracker.
 
 Pure; called by `trainer.plan.plan` and `trainer.plan.search`.
 
@@ -27,7 +27,7 @@ _TOKEN_ID_BYTES = 8
 RESERVE_BYTES = 1_500_000_000
 """What no tracker sees: CUDA context and kernels (0.5 GB), NCCL's buffers (0.5 GB), cuBLAS workspaces and compiler."""
 FRAGMENTATION_RATIO = 0.05
-"""Share of the tensors' memory that the caching allocator holds beside them; 2 to 8% is usual with blocks of one size."""
+"""Share of the tensors' memory that the caching allocator holds beside them: an estimate."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Answer:
 
 
 def answer(request: Request) -> Answer:
-    """The plan that was asked for, with advice and contradictions. Raises UserError for what is wrong in the request."""
+    """The plan that was asked for, with advice and contradictions. UserError for what is wrong in the request."""
     claims = read_claims(request.claims, list(request.single_claims))
     assumptions = _assumptions(request, claims)
     candidates: list[Candidate] = []

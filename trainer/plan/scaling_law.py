@@ -24,20 +24,18 @@ class Fit:
 
     def loss(self, parameters: float, tokens: float) -> float:
         """Foretold loss of a model of so many parameters after so many different tokens."""
-        return self.irreducible + self.a / parameters**self.alpha + self.b / tokens**self.beta
+        return float(self.irreducible + self.a / parameters**self.alpha + self.b / tokens**self.beta)
 
     def optimal_tokens(self, parameters: float) -> float:
         """Tokens for which this size of model is the best use of its compute, 6ND.
 
         Along constant N D the loss is least where alpha A / N^alpha = beta B / D^beta.
         """
-        return (self.beta * self.b / (self.alpha * self.a) * parameters**self.alpha) ** (1 / self.beta)
+        return float((self.beta * self.b / (self.alpha * self.a) * parameters**self.alpha) ** (1 / self.beta))
 
 
 FITS: tuple[Fit, ...] = (
-    Fit(
-        "Chinchilla", "Hoffmann et al. 2022, arXiv:2203.15556, equation 10", *(1.69, 406.4, 410.7, 0.34, 0.28)
-    ),
+    Fit("Chinchilla", "Hoffmann et al. 2022, arXiv:2203.15556, equation 10", *(1.69, 406.4, 410.7, 0.34, 0.28)),
     Fit(
         "Chinchilla refitted",
         "Besiroglu et al. 2024, arXiv:2404.10102, table 1",

@@ -73,7 +73,9 @@ def search(
 
 def cluster_sizes(cluster: Cluster) -> list[Cluster]:
     """Powers of two up to the GPUs at hand, and all of them."""
-    counts = sorted({2**power for power in range(cluster.gpus.bit_length()) if 2**power <= cluster.gpus} | {cluster.gpus})
+    counts = sorted(
+        {2**power for power in range(cluster.gpus.bit_length()) if 2**power <= cluster.gpus} | {cluster.gpus}
+    )
     return [cluster.of(gpus) for gpus in counts if gpus % min(cluster.gpus_per_machine, gpus) == 0]
 
 

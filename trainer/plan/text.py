@@ -62,9 +62,7 @@ def _model(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _memory(plan: Plan) -> list[tuple[str, str]]:
-    rows = [
-        (part.replace("_", " "), f"{size / 1e9:7.2f} GB") for part, size in plan.memory.parts.items() if size
-    ]
+    rows = [(part.replace("_", " "), f"{size / 1e9:7.2f} GB") for part, size in plan.memory.parts.items() if size]
     room = plan.cluster.accelerator.memory_bytes
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     return [

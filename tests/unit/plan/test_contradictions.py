@@ -84,7 +84,9 @@ def test_every_reference_run_has_its_claims() -> None:
 
 
 def test_40_hours_and_317_dollars_for_the_h100_run_are_no_contradiction() -> None:
-    messages = found("gpt-1b-h100", "steps=100000", "steps_per_hour=2500", "hours=40", "price_per_hour=7.92", "cost=317")
+    messages = found(
+        "gpt-1b-h100", "steps=100000", "steps_per_hour=2500", "hours=40", "price_per_hour=7.92", "cost=317"
+    )
     assert messages == {}
 
 

@@ -94,9 +94,7 @@ def test_youngs_interval_where_saves_are_cheap() -> None:
     assert math.isinf(young_daly_seconds(1.0, math.inf))
 
 
-@given(
-    st.floats(1e3, 1e8), st.floats(0, 1e4), st.floats(1, 1e5), st.floats(0, 1e3), st.floats(1.01, 10)
-)
+@given(st.floats(1e3, 1e8), st.floats(0, 1e4), st.floats(1, 1e5), st.floats(0, 1e3), st.floats(1.01, 10))
 def test_goodput_is_a_share_and_falls_with_every_cost(
     between: float, restart: float, interval: float, save: float, factor: float
 ) -> None:
