@@ -196,6 +196,21 @@ def seek(report: Report) -> tuple[str, bool]:
     return f"{slowest * 1e3:.0f} ms", slowest < report["bar_seconds"]
 
 
+def plan_flops(report: Report) -> tuple[str, bool]:
+    equal, worst = report["parameters_equal"], report["worst"]
+    figure = f"parameters {'equal' if equal else 'differ'}; FLOP differ by at most {worst:.2%}"
+    return figure, equal and worst <= report["bar"]
+
+
+def plan_ratios(what: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        ratios = [result["ratio"] for result in report["results"]]
+        worst = max(abs(ratio - 1) for ratio in ratios)
+        return f"{len(ratios)} {what}: {min(ratios):.3f} to {max(ratios):.3f} of it", worst <= report["bar"]
+
+    return figure
+
+
 def parity(family: str) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         results = [result for result in report["results"] if result["model"].split(",")[0] == family]
@@ -312,7 +327,10 @@ def operator_kills(report: Report) -> tuple[str, bool]:
 
 
 # Sizes with which the slower scripts fit into an hour.
-ARGUMENTS = {"near_duplicates": ("--documents", "2000", "--rounds", "3", "--megabytes", "50")}
+ARGUMENTS = {
+    "plan_memory": ("--layers", "2"),
+    "near_duplicates": ("--documents", "2000", "--rounds", "3", "--megabytes", "50"),
+}
 FASTER = "tokens/s against Accelerate + Transformers, and against a plain loop"
 PAUSE = "pause of three machines with a commit every 20 steps, median, steps done again: "
 ROWS = [
@@ -419,6 +437,27 @@ ROWS = [
     ),
     Row("logits-llama", "the same: LLaMA", "<= 1e-4", "logits_parity", parity("llama")),
     Row("logits-neox", "the same: GPT-NeoX", "<= 1e-4", "logits_parity", parity("neox")),
+    Row(
+        "plan-flops",
+        "what `gpt-run plan` says of all presets: parameters against the built model, FLOP against FlopCounterMode",
+        "equal; within 1%",
+        "plan_flops",
+        plan_flops,
+    ),
+    Row(
+        "plan-memory",
+        "peak memory of a step against torch's FSDPMemTracker: all presets (cut to 2 blocks), shardings, recomputations",
+        "within 10%",
+        "plan_memory",
+        plan_ratios("peaks"),
+    ),
+    Row(
+        "plan-time",
+        "time of a step on this machine, fitted on the tiny presets, for held-out models of 8M to 51M parameters",
+        "within 15%",
+        "plan_time",
+        plan_ratios("models"),
+    ),
     Row("encoding", "text to ids, MB/s of one core", "same ids", "encoding", encoding),
     Row(
         "tokenise-and-write",

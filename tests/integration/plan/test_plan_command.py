@@ -80,3 +80,20 @@ def test_a_prepared_set_tells_the_length_of_epochs(tmp_path: Path) -> None:
     document = json.loads(result.stdout)
     # Two epochs of 3906 sequences in batches of 16.
     assert document["hours"] * 3600 * document["tokens_per_second"] == pytest.approx(488 * 16 * 256, rel=0.01)
+
+
+def test_a_measured_run_replaces_the_estimate(tmp_path: Path) -> None:
+    logs = tmp_path / "runs" / "before" / "logs" / "a0001"
+    logs.mkdir(parents=True)
+    line = {"loss": 3.0, "step_seconds": 1.0, "tokens_per_second": 4e5, "mfu_ratio": 0.25, "world_size": 4}
+    lines = [
+        {"time": f"2026-11-01T00:00:{step:02d}+00:00", "step": step, "tokens": step * 1000, "epoch": 0.1, **line}
+        for step in range(1, 6)
+    ]
+    (logs / "training-000.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    measured = ("--measured", str(tmp_path / "runs" / "before"))
+    result = plan("gpt-1b-h100", "--gpu", "h100", "--gpus", "8", *measured, "--json")
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    mfu = document["tokens_per_second"] * document["flops_per_token"] / (8 * 989e12)
+    assert mfu == pytest.approx(0.25)
