@@ -446,7 +446,7 @@ ROWS = [
     ),
     Row(
         "plan-memory",
-        "peak memory of a step against torch's FSDPMemTracker: all presets (cut to 2 blocks), shardings, recomputations",
+        "peak memory of a step against torch's FSDPMemTracker: all presets (2 blocks), shardings, recomputations",
         "within 10%",
         "plan_memory",
         plan_ratios("peaks"),
