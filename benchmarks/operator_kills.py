@@ -3,8 +3,10 @@
 Each run has one fault after another: its number of workers is changed through the TrainingRun or set out of bounds at
 the job, it is suspended and resumed. Each wants exactly one action. (A silent launcher is no fault of this kind: each
 process times the silence anew, and none here lives as long.) The operator gets SIGKILL
-at random moments and starts again. At the end the API server's audit log says how often each was done. Ctrl-C ends it
-early, with the report.
+at random moments and starts again. Lost is an effect that never came; doubled is a change that was applied once more
+than it was asked for: each change of a job's spec makes one more generation of it, so generations count effects. The
+API server's audit log has each attempt beside them: one that a kill has cut off may have its effect without an answer
+of success. Ctrl-C ends it early, with the report.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import contextlib
 import json
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -37,16 +40,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--runs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--audit", type=Path, help="keep the audit log here")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="operator-kills-") as folder, plane(Path(folder)) as made:
         report = measure(made, options.kills, options.runs, options.seed)
+        if options.audit is not None:
+            shutil.copy(made.audit, options.audit)
     if options.json:
         print(json.dumps(report))
     else:
         print(
             f"{report['kills']} kills, {report['faults']} faults: {report['lost']} actions lost, "
-            f"{report['doubled']} doubled (bar 0 and 0)"
+            f"{report['doubled']} doubled (bar 0 and 0); {report['cut_off']} done without an answer, "
+            f"attempts by answer: {report['answers']}"
         )
         for kind, count in sorted(report["by_fault"].items()):
             print(f"  {kind:16} {count}")
@@ -64,6 +71,7 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
     process = made.start_operator("killed", *QUICK)
     wait_until(lambda: of(process, "gptrun_operator_runs").get("Running") == runs, 300, process.said)
     over = threading.Event()
+    before = generations(custom, names)
     troubles = [Trouble(made, name, random.Random(f"{seed} {name}"), over) for name in names]
     for trouble in troubles:
         trouble.start()
@@ -81,21 +89,46 @@ def measure(made: Plane, kills: int, runs: int, seed: int) -> dict[str, Any]:
         trouble.join()
     time.sleep(5)  # what would be done once too often has its chance
     process.end()
-    wanted: Counter[str] = sum((trouble.wanted for trouble in troubles), Counter())
-    done = Counter(
-        f"{entry['verb']} {entry['objectRef']['resource']}/{entry['objectRef']['name']}" for entry in made.actions()
-    )
+    after = generations(custom, names)
+    runs_of = {trouble.run_name: trouble for trouble in troubles}
+    wanted = {name: trouble.wanted for name, trouble in runs_of.items()}
+    effects = {name: after[name] - before[name] - runs_of[name].own for name in names}
+    answered = Counter(entry["objectRef"]["name"] for entry in made.actions())
     return {
         "kills": killed,
         "runs": runs,
-        "faults": sum(wanted.values()),
+        "faults": sum(sum(trouble.faults.values()) for trouble in troubles),
+        "wanted": sum(wanted.values()),
         "by_fault": dict(sum((trouble.faults for trouble in troubles), Counter())),
-        # Lost: nobody did it. Unanswered: it was done, and no answer of success is in the log.
-        "lost": sum(trouble.failed for trouble in troubles),
-        "unanswered": sum((wanted - done).values()),
-        "doubled": sum((done - wanted).values()),
-        "differences": {key: [wanted[key], done[key]] for key in wanted | done if wanted[key] != done[key]},
+        "lost": max(
+            sum(trouble.failed for trouble in troubles), sum(max(0, wanted[name] - effects[name]) for name in names)
+        ),
+        # An answer of success that changed nothing would be one too many as well.
+        "doubled": sum(max(0, effects[name] - wanted[name], answered[name] - wanted[name]) for name in names),
+        "cut_off": sum(max(0, effects[name] - answered[name]) for name in names),
+        "answers": answers(made),
+        "differences": {
+            name: [wanted[name], effects[name], answered[name]]
+            for name in names
+            if not wanted[name] == effects[name] == answered[name]
+        },
     }
+
+
+def generations(custom: client.CustomObjectsApi, names: list[str]) -> dict[str, int]:
+    """Of each job: one more with each change of its spec."""
+    return {name: int(custom.get_namespaced_custom_object(*JOBS, name)["metadata"]["generation"]) for name in names}
+
+
+def answers(made: Plane) -> dict[str, int]:
+    """How often which answer was given to an attempt to change a job."""
+    found: Counter[str] = Counter()
+    for line in made.audit.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if (entry.get("objectRef") or {}).get("resource") == "pytorchjobs" and entry["verb"] in ("patch", "delete"):
+                found[str((entry.get("responseStatus") or {}).get("code"))] += 1
+    return dict(found)
 
 
 class Trouble(threading.Thread):
@@ -104,12 +137,15 @@ class Trouble(threading.Thread):
     def __init__(self, made: Plane, name: str, dice: random.Random, over: threading.Event) -> None:
         super().__init__(daemon=True)
         self._made = made
-        self._run_name = name
+        self.run_name = name
         self._dice = dice
         self._over = over
         self._custom = client.CustomObjectsApi(made.api())
         self._core = client.CoreV1Api(made.api())
-        self.wanted: Counter[str] = Counter()
+        self.wanted = 0
+        """Changes of the job that the operator has to make."""
+        self.own = 0
+        """Changes of the job that were made here."""
         self.faults: Counter[str] = Counter()
         self.failed = 0
 
@@ -122,7 +158,7 @@ class Trouble(threading.Thread):
                 kind()
                 self.faults[kind.__name__] += 1
             except AssertionError as error:
-                say(f"{self._run_name}: {error}")
+                say(f"{self.run_name}: {error}")
                 self.failed += 1
             time.sleep(self._dice.uniform(0, 1))
 
@@ -130,37 +166,35 @@ class Trouble(threading.Thread):
         """Through the TrainingRun."""
         replicas = 3 if self._replicas() == 2 else 2
         self._patch(RUNS, {"spec": {"replicas": replicas}})
-        self._want("patch pytorchjobs", self._run_name)
+        self.wanted += 1
         self._until(lambda: self._replicas() == replicas, f"not scaled to {replicas}")
 
     def out_of_bounds(self) -> None:
         """At the job, past its limits."""
         wish = self._get(RUNS)["spec"].get("replicas") or 4
         self._patch(JOBS, {"spec": {"pytorchReplicaSpecs": {"Worker": {"replicas": 6}}}})
-        self._want("patch pytorchjobs", self._run_name)
+        self.own += 1
+        self.wanted += 1
         self._until(lambda: self._replicas() == wish, f"not set back to {wish}")
 
     def suspended(self) -> None:
         """And let go on."""
         for suspend in (True, False):
             self._patch(RUNS, {"spec": {"suspend": suspend}})
-            self._want("patch pytorchjobs", self._run_name)
+            self.wanted += 1
             self._until(lambda: self._suspended() == suspend, f"suspend is not {suspend}")  # noqa: B023
         self._until(lambda: self._get(RUNS)["status"].get("suspension") is None, "the suspension is not forgotten")
         self._until(lambda: self._running() == self._replicas(), "its pods do not come back")
-
-    def _want(self, what: str, name: str) -> None:
-        self.wanted[f"{what}/{name}"] += 1
 
     def _until(self, found: Callable[[], bool], complaint: str) -> None:
         wait_until(found, _HANDLED_SECONDS, complaint)
 
     def _get(self, kind: tuple[str, str, str, str]) -> dict[str, Any]:
-        found: dict[str, Any] = self._custom.get_namespaced_custom_object(*kind, self._run_name)
+        found: dict[str, Any] = self._custom.get_namespaced_custom_object(*kind, self.run_name)
         return found
 
     def _patch(self, kind: tuple[str, str, str, str], body: dict[str, Any]) -> None:
-        self._custom.patch_namespaced_custom_object(*kind, self._run_name, body)
+        self._custom.patch_namespaced_custom_object(*kind, self.run_name, body)
 
     def _replicas(self) -> int:
         return int(self._get(JOBS)["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"])
@@ -169,7 +203,7 @@ class Trouble(threading.Thread):
         return bool(self._get(JOBS)["spec"]["runPolicy"].get("suspend"))
 
     def _pods(self) -> list[Any]:
-        selector = f"training.kubeflow.org/job-name={self._run_name}"
+        selector = f"training.kubeflow.org/job-name={self.run_name}"
         return list(self._core.list_namespaced_pod(NAMESPACE, label_selector=selector).items)
 
     def _running(self) -> int:

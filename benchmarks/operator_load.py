@@ -3,7 +3,8 @@
 A real API server with KWOK nodes and the real training operator; every run has a PyTorchJob, its pods and a live
 `/status`, all answered by one local process. Measured at the default intervals, once all runs are known: CPU and memory
 of the operator's process, writes to the API server, and how long a change of `spec.replicas` takes to reach the job.
-Everything shares this machine, so the figures are upper bounds.
+Everything shares this machine, so the figures are upper bounds: beside the delays stands how much of the time the
+operator's event loop had something to do and got no CPU.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def measure(made: Plane, runs: int, pods: int, seconds: float, changes: int) -> 
     time.sleep(INTERVAL_SECONDS)
     steady = steady_state(made, process, runs, seconds)
     say("changes ...")
+    waited, start = waiting_seconds(process.popen.pid), time.monotonic()
     delays = event_to_action(made, custom, names[:: max(1, runs // changes)][:changes], pods)
+    waited = (waiting_seconds(process.popen.pid) - waited) / (time.monotonic() - start)
     return {
         "runs": runs,
         "pods": runs * pods,
@@ -89,6 +92,8 @@ def measure(made: Plane, runs: int, pods: int, seconds: float, changes: int) -> 
         "changes": len(delays),
         "event_to_action_p50_seconds": round(float(np.percentile(delays, 50)), 3),
         "event_to_action_p99_seconds": round(float(np.percentile(delays, 99)), 3),
+        "event_loop_without_cpu": round(waited, 3),
+        "lease_lost": sum("stands by" in line["message"] for line in process.lines()),
         "machine_load": round(os.getloadavg()[0], 1),
         "bars": BARS,
     }
@@ -174,6 +179,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waiting_seconds(pid: int) -> float:
+    """Time that its first thread, the event loop, was ready to run and did not (schedstat's second field)."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def memory_megabytes(pid: int, field: str) -> float:
     """VmRSS: now; VmHWM: the most so far."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
@@ -186,7 +196,15 @@ def show(report: dict[str, Any]) -> None:
     for key, bar in BARS.items():
         value = report[key]
         print(f"{key.replace('_', ' '):32} {value:8.3f}   bar {bar:g}{'' if value <= bar else ' (missed)'}")
-    for key in ("event_to_action_p50_seconds", "most_megabytes", "polls_per_second", "seconds_until_all_known"):
+    for key in (
+        "event_to_action_p50_seconds",
+        "most_megabytes",
+        "polls_per_second",
+        "seconds_until_all_known",
+        "event_loop_without_cpu",
+        "lease_lost",
+        "machine_load",
+    ):
         print(f"{key.replace('_', ' '):32} {report[key]:8.3f}")
 
 

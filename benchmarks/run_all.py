@@ -322,7 +322,7 @@ def operator_load(key: str, text: str) -> Callable[[Report], tuple[str, bool]]:
 
 
 def operator_kills(report: Report) -> tuple[str, bool]:
-    figure = f"{report['kills']} kills, {report['faults']} actions: {report['lost']} lost, {report['doubled']} doubled"
+    figure = f"{report['kills']} kills, {report['wanted']} actions: {report['lost']} lost, {report['doubled']} doubled"
     return figure, report["lost"] == report["doubled"] == 0
 
 

@@ -136,6 +136,8 @@ class Watches:
         async def operator() -> None:
             nonlocal stop, loop
             stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            # kopf leaves tasks behind when it fails to start; how the watch ended is told below.
+            loop.set_exception_handler(_left_behind)
             await kopf.operator(
                 registry=self._registry(kind),
                 settings=settings(),
@@ -164,7 +166,8 @@ class Watches:
                             break
         finally:
             if not ended.is_set() and loop is not None and stop is not None:
-                loop.call_soon_threadsafe(stop.set)
+                with contextlib.suppress(RuntimeError):  # it has ended, and its word of that is on its way
+                    loop.call_soon_threadsafe(stop.set)
 
     def _registry(self, kind: Kind) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -256,6 +259,11 @@ def settings() -> kopf.OperatorSettings:
     found.networking.request_timeout = 30.0
     found.networking.error_backoffs = (0.5, 1.0, 2.0, 3.0)
     return found
+
+
+def _left_behind(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio has to say of a watch's tasks that nobody waits for."""
+    _log.debug("a task of a watch: %s: %r", context["message"], context.get("exception"))
 
 
 def _scope(namespace: str) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A run has at most one pass at a time; whatever happens to it meanwhile makes one more, however much it was. Passes are
 made while this replica holds the Lease, a few at a time, and again when a decision's window ends, when a pass has
-failed (later each time) and now and then though nothing was heard.
+failed (later each time) and now and then though nothing was heard. One that stands by keeps what there is to do until
+it holds the Lease, so that one that lost it for a moment has nothing to begin anew.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # The longest that a run is left alone.
 _RESYNC_SECONDS = 300.0
 _ROOM_SECONDS = 5.0
+# How often one that stands by looks whether it holds the Lease.
+_LEASE_SECONDS = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -63,9 +66,12 @@ class Loop:
         self.coordinators: Coordinators | None = None
         self._news: asyncio.Queue[RunKey] = asyncio.Queue()
         self._figures: asyncio.Queue[RunKey] = asyncio.Queue()
-        # Runs to pass over, with when the oldest reason came up; and those of which a pass is going on.
+        # Runs to pass over, with when the oldest reason came up; those that wait for news, not for figures; and those
+        # of which a pass is going on.
         self._waiting: dict[RunKey, float] = {}
+        self._urgent: set[RunKey] = set()
         self._busy: set[RunKey] = set()
+        self._gate = asyncio.Lock()
         self._timers: dict[RunKey, asyncio.TimerHandle] = {}
         self._failures: dict[RunKey, int] = {}
         self._written: dict[RunKey, float] = {}
@@ -74,25 +80,26 @@ class Loop:
 
     def touch(self, key: RunKey, *, figures: bool = False) -> None:
         """Something of this run may be new; figures: perhaps only what its coordinator says."""
-        if not self._leads():
+        if key in self._urgent or (figures and key in self._waiting):
             return
-        known = key in self._waiting
-        if not known:
-            self._waiting[key] = time.monotonic()
-        if key not in self._busy and not (known and figures):
-            # One that waits behind figures is put before them; its other turn finds nothing left to do.
-            (self._figures if figures else self._news).put_nowait(key)
+        # One that waits behind figures is put before them; its other turn finds nothing left to do.
+        self._waiting[key] = time.monotonic()
+        if not figures:
+            self._urgent.add(key)
+        if key not in self._busy:
+            self._queue_of(key).put_nowait(key)
 
     def lead(self) -> None:
         """The Lease came or went."""
         self._started = time.monotonic()
-        self._waiting.clear()
-        self.touch_all()
 
     def touch_all(self) -> None:
-        """Something that concerns all runs is new."""
+        """Something that concerns all runs is new; what is new of one alone goes first."""
         for key in list(self._caches.runs):
-            self.touch(key)
+            self.touch(key, figures=True)
+
+    def _queue_of(self, key: RunKey) -> asyncio.Queue[RunKey]:
+        return self._news if key in self._urgent else self._figures
 
     async def run(self) -> None:
         """Make passes until cancelled."""
@@ -105,18 +112,26 @@ class Loop:
     async def _work(self, queue: asyncio.Queue[RunKey]) -> None:
         while True:
             key = await queue.get()
+            await self._until_leader()
             if key in self._busy:  # its end puts it back
                 continue
             since = self._waiting.pop(key, None)
             if since is None:
                 continue
+            self._urgent.discard(key)
             self._busy.add(key)
             try:
-                await self._guarded(key, since)
+                await self._guarded(key, max(since, self._started))
             finally:
                 self._busy.discard(key)
                 if key in self._waiting:
-                    self._news.put_nowait(key)
+                    self._queue_of(key).put_nowait(key)
+
+    async def _until_leader(self) -> None:
+        """Wait for the Lease."""
+        async with self._gate:  # one looks for all
+            while not self._leads():
+                await asyncio.sleep(_LEASE_SECONDS)
 
     async def _guarded(self, key: RunKey, since: float) -> None:
         """One pass, whatever comes of it."""
@@ -170,15 +185,21 @@ class Loop:
         if patch:
             result = await self._applier.write_status(run, patch)
             if result is not Result.DONE:
-                return _OLD_NEWS_SECONDS if result is Result.OLD_NEWS else _LONGEST_BACKOFF_SECONDS
+                return self._undone(key, result)
             self._written[key] = time.monotonic()
         for action in decision.actions:
             result = await self._applier.act(run, action)
             if result is not Result.DONE:
-                return _OLD_NEWS_SECONDS if result is Result.OLD_NEWS else _LONGEST_BACKOFF_SECONDS
+                return self._undone(key, result)
             self._metrics.latency.observe(time.monotonic() - since)
         # What was done changes what there is to do.
         return _OLD_NEWS_SECONDS if decision.actions else again
+
+    def _undone(self, key: RunKey, result: Result) -> float:
+        """Seconds until it is tried again."""
+        if result is Result.NOT_OURS:
+            self.touch(key)  # the first thing to do with the Lease
+        return _OLD_NEWS_SECONDS if result is Result.OLD_NEWS else _LONGEST_BACKOFF_SECONDS
 
     async def _refuse(self, run: InvalidRun, now: datetime) -> float:
         """Say what is wrong with a run that cannot be read."""
@@ -243,7 +264,7 @@ class Loop:
         seen: Any = None
         while True:
             await asyncio.sleep(_ROOM_SECONDS)
-            if self._leads() and seen != self._caches.revision:
+            if seen != self._caches.revision:
                 seen = self._caches.revision
                 for key in self._observer.follows_capacity():
                     self.touch(key)

@@ -32,6 +32,8 @@ from tests.integration.servers import free_port
 
 USER = "operator"
 NAMESPACE = "runs"
+# Where charts/gpt-platform would lie, and its operators' accounts.
+SYSTEM = "gpt-run-system"
 ROOT = Path(__file__).parents[2]
 # Fixed in the training operator.
 _WEBHOOK_CERTIFICATES = Path("/tmp/k8s-webhook-server/serving-certs")
@@ -57,6 +59,7 @@ AUDIT = {
     "rules": [
         {"level": "Request", "users": [USER], "verbs": ["create", "patch", "update", "delete"]},
         {"level": "Metadata", "users": [USER]},
+        {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{SYSTEM}"]},
         {"level": "None"},
     ],
 }
@@ -149,8 +152,8 @@ class Plane:
         """Take it away."""
         self.processes.pop("kube-apiserver").end()
 
-    def start_operator(self, name: str, *words: str) -> Process:
-        """Another operator."""
+    def start_operator(self, name: str, *words: str, kubeconfig: Path | None = None) -> Process:
+        """Another operator; kubeconfig: of another user than USER."""
         self.count += 1
         port = free_port()
         arguments = [
@@ -160,10 +163,21 @@ class Plane:
             f"--coordinator-url=http://127.0.0.1:{self.desk_port}/{{namespace}}/{{name}}/status",
             *words,
         ]
-        environment = {"KUBECONFIG": str(self.server.kubeconfig(USER)), "PYTHONPATH": str(ROOT)}
+        environment = {"KUBECONFIG": str(kubeconfig or self.server.kubeconfig(USER)), "PYTHONPATH": str(ROOT)}
         process = self.start(f"{name}-{self.count}", [sys.executable, "-c", _OPERATOR, *arguments], environment)
         process.port = port
         return process
+
+    def token_kubeconfig(self, account: str) -> Path:
+        """Of a service account in SYSTEM, by a token as its pods get one."""
+        spec = {"spec": {"audiences": [], "expirationSeconds": 3600}}
+        core = client.CoreV1Api(self.api())
+        token = core.create_namespaced_service_account_token(account, SYSTEM, spec).status.token
+        content = json.loads(self.server.kubeconfig().read_text())
+        content["users"] = [{"name": ADMIN, "user": {"token": token}}]
+        path = self.folder / f"{account}.kubeconfig"
+        path.write_text(json.dumps(content))
+        return path
 
     def say(self, name: str, **fields: Any) -> None:
         """Change what a run's coordinator says."""
@@ -190,6 +204,11 @@ class Plane:
                 ):
                     found.append(entry)
         return found
+
+
+def service_account(name: str) -> str:
+    """The user that a service account in SYSTEM is."""
+    return f"system:serviceaccount:{SYSTEM}:{name}"
 
 
 def ready(server: ApiServer) -> bool:
@@ -250,7 +269,7 @@ def _install(made: Plane) -> None:
             f"{name} is not served",
         )
     core, rights = client.CoreV1Api(api), client.RbacAuthorizationV1Api(api)
-    for namespace in (NAMESPACE, "kubeflow", "elsewhere"):
+    for namespace in (NAMESPACE, SYSTEM, "kubeflow", "elsewhere"):
         core.create_namespace({"metadata": {"name": namespace}})
     rights.create_cluster_role({"metadata": {"name": USER}, "rules": RIGHTS})
     rights.create_cluster_role_binding(
