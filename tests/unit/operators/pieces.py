@@ -64,6 +64,8 @@ class Plan:
     seen: Observed
     old_news: bool
     decision: Decision
+    written: bool = False
+    """Whether the status is, and only the actions are to come."""
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,8 @@ def check_end(cluster: Cluster) -> None:
         assert cluster.job_gone or not job.finished or spec.completion.delete_after_seconds is None
     elif job.queue is not None and (spec.suspend or status.suspension is not None):
         assert said["Healthy"].reason == "QueueOverrules"
-    elif job.suspend and cluster.suspended_by == "operator":
+    elif cluster.suspended_by == "operator" or (cluster.suspended_by == "either" and status.suspension is not None):
+        assert job.suspend
         assert status.suspension is not None
         assert said["Progressing"].status == "False"
         assert explained == status.suspension.reason

@@ -38,9 +38,10 @@ class Cluster:
         queue: str | None = None,
         kind: JobKind = JobKind.PYTORCH_JOB,
         chatter: float = 0.1,
+        lag: int = 0,
     ) -> None:
         self.decide, self.random, self.chatter = decide, random, chatter
-        self.tick, self.jump, self.lag = 0, timedelta(0), 0
+        self.tick, self.jump, self.lag = 0, timedelta(0), lag
         self.machines = {f"n{index}": Machine() for index in range(5)}
         self.units: dict[str, Unit] = {}
         self.versions = 0
@@ -72,6 +73,7 @@ class Cluster:
         self.overdrawn = 0
         """Ticks with more failures within the window than the budget allows and a job that is not suspended."""
         self.suspended_by: str | None = None
+        """operator | hand | queue; either: by hand, and it may be taken for ours."""
         self.admitted = False
         self.decisions = 0
         plain = {"jobRef": {"apiVersion": API_VERSIONS[kind], "kind": kind.value, "name": "demo"}}
@@ -135,7 +137,7 @@ class Cluster:
             # Between two looks a person resumed and suspended it: nothing tells that from a suspension that lasted.
             held = self.run.status.suspension
             if changes["suspend"] and held is not None and self.job.mark.endswith(held.time.isoformat("T", "seconds")):
-                self.suspended_by = "operator"
+                self.suspended_by = "either"
             if not changes["suspend"]:
                 self.unforgiven.clear()
         if any(getattr(self.job, key) != value for key, value in changes.items()):
@@ -208,8 +210,8 @@ class Cluster:
         self.operator_down = ticks
 
     def stall_operator(self, ticks: int) -> None:
-        """It stops, another takes over, and it goes on for one pass: with the news of then, or before its writes."""
-        if self.random.random() < 0.5:
+        """It stops, another takes over, and it goes on for one pass: with the news of then, or amid its writes."""
+        if self.random.random() < 0.7:
             self.stalls = ticks
         elif self.operator.seen:
             self.late.append((self.tick + ticks, self.operator))
@@ -351,8 +353,9 @@ class Cluster:
             return
         operator.last = news
         plan = self._plan(operator, seen, old_news)
-        if self.stalls:
-            self.late.append((self.tick + self.stalls, plan))
+        if self.stalls and plan.decision.actions:
+            written = self.random.random() < 0.5 and self._write(plan)
+            self.late.append((self.tick + self.stalls, replace(plan, written=written)))
             self.stalls, self.operator = 0, Operator(born=self.tick)
         elif not self._carry_out(plan):
             operator.last = None  # refused: the newer one starts another pass
@@ -366,15 +369,9 @@ class Cluster:
 
     def _carry_out(self, plan: Plan) -> bool:
         """First the status, then what is to be done; False: the status was refused."""
-        seen, decision = plan.seen, plan.decision
-        if decision.status != seen.run.status:
-            if seen.run.resource_version != self.run.resource_version:
-                return False
-            self._check_charges(decision.status)
-            self.writes.append(self.tick)
-            status = TrainingRunStatus.model_validate_json(decision.status.model_dump_json(by_alias=True))
-            self.run = self.run.model_copy(update={"status": status, "resource_version": self._version()})
-        for done, action in enumerate(decision.actions):
+        if not plan.written and not self._write(plan):
+            return False
+        for done, action in enumerate(plan.decision.actions):
             if done == self.dies_after:
                 self.dies_after = -1
                 self.operator = Operator(born=self.tick + 1)
@@ -383,7 +380,20 @@ class Cluster:
                 self.meddler = False
                 self.edit_job("hand", suspend=isinstance(action, Suspend))
             self.tries.append(self.tick)
-            self._do(action, seen, plan.old_news)
+            self._do(action, plan.seen, plan.old_news)
+        return True
+
+    def _write(self, plan: Plan) -> bool:
+        """The status, if it is another and nobody has written since."""
+        status, seen = plan.decision.status, plan.seen.run
+        if status == seen.status:
+            return True
+        if seen.resource_version != self.run.resource_version:
+            return False
+        self._check_charges(status)
+        self.writes.append(self.tick)
+        status = TrainingRunStatus.model_validate_json(status.model_dump_json(by_alias=True))
+        self.run = self.run.model_copy(update={"status": status, "resource_version": self._version()})
         return True
 
     def _check_charges(self, status: TrainingRunStatus) -> None:
@@ -453,7 +463,7 @@ class Cluster:
                 self._change_job(suspend=True, mark=action.mark)
             case Resume():
                 assert self.job.suspend, "resumed twice"
-                assert self.suspended_by == "operator", "resumed what others suspended"
+                assert self.suspended_by in ("operator", "either"), "resumed what others suspended"
                 self.suspended_by = None
                 self.unforgiven.clear()
                 self._change_job(suspend=False, mark="")
