@@ -6,7 +6,7 @@ between finds the rest of its work. Only what this operator suspended does it re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from operators.actions import ActionReason, Resume, Suspend
@@ -39,7 +39,7 @@ def standing(facts: Facts, tally: Tally) -> Standing:
     """What is known of the suspension now, and the one thing to do about it."""
     held, job = facts.status.suspension, facts.job
     if held is not None and held.job_uid != job.uid:
-        held = None  # of an earlier job of this name
+        return _anew(facts, tally)
     if held is None:
         return Standing(None) if job.suspend else _begin(facts, tally)
     if job.suspend:
@@ -49,6 +49,13 @@ def standing(facts: Facts, tally: Tally) -> Standing:
     if job.generation <= held.job_generation:
         return Standing(held)  # old news, from before it was suspended
     return _resumed(facts, held)
+
+
+def _anew(facts: Facts, tally: Tally) -> Standing:
+    """Suspended was an earlier job of this name: what that one failed is not held against this one."""
+    if facts.job.suspend:
+        return Standing(None, forgiven=True)
+    return replace(_begin(facts, replace(tally, exhausted=None)), forgiven=True)
 
 
 def _begin(facts: Facts, tally: Tally) -> Standing:
@@ -65,8 +72,11 @@ def _begin(facts: Facts, tally: Tally) -> Standing:
 def _held(facts: Facts, held: Suspension) -> Standing:
     """Suspended, and it was us: see that this is known, then look whether it may go on."""
     job = facts.job
-    if held.job_generation == 0 and job.mark != _mark(held):
-        return Standing(None)  # somebody else was first
+    if job.generation < held.job_generation:
+        return Standing(held)  # old news
+    if job.mark != _mark(held):
+        # Somebody else was first, or suspended it again since we let it go on: resuming takes the mark away.
+        return Standing(None)
     if not held.overruled:
         held = held.model_copy(update={"job_generation": max(job.generation, held.job_generation)})
     cause = _ended(facts, held)

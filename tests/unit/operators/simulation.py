@@ -5,15 +5,17 @@ Time goes in ticks of five seconds. Everything random comes from one Random, so 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
 from operators.actions import Action, ActionReason, Decision, DeleteJob, DeletePod, Resume, Scale, Suspend
-from operators.api import JobKind, TrainingRun, TrainingRunSpec, TrainingRunStatus
+from operators.api import API_VERSIONS, JobKind, TrainingRun, TrainingRunSpec, TrainingRunStatus
 from operators.observed import Coordinator, Error, Exit, Job, Node, Observed, Pod
+from tests.unit.operators.pieces import Did, Machine, Operator, Plan, Snapshot, Unit
 from trainer.elastic.reasons import Reason
 
 TICK = timedelta(seconds=5)
@@ -24,96 +26,64 @@ EVICTED_AFTER = 12
 Decide = Callable[[Observed, datetime], Decision]
 
 
-@dataclass
-class Machine:
-    """A node; `dead` if nothing on it runs, else only its kubelet is cut off while it is not ready."""
-
-    slots: int = 2
-    dead: bool = False
-    not_ready_since: datetime | None = None
-    refuses: bool = False
-    """Counted as room, and yet no pod fits: a volume that cannot be attached there, say."""
-
-
-@dataclass
-class Unit:
-    """A pod and its launcher."""
-
-    pod: Pod
-    changed: int
-    frozen: bool = False
-    going_since: int = 0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What the watches would tell at one tick."""
-
-    run: TrainingRun
-    job: Job
-    pods: tuple[Pod, ...]
-    nodes: dict[str, Node]
-    coordinator: Coordinator | None
-    room: int
-
-
-@dataclass
-class Operator:
-    """One process of the operator: its caches never go back, and what it remembers dies with it."""
-
-    born: int
-    seen: dict[str, int] = field(default_factory=dict)
-    silent_since: dict[str, datetime] = field(default_factory=dict)
-    room_since: datetime | None = None
-    answering: tuple[str, datetime] | None = None
-    look_at: datetime | None = None
-    last: Any = None
-
-
-@dataclass(frozen=True)
-class Did:
-    """An action that took effect."""
-
-    tick: int
-    action: Action
-    seen: Observed
-    old_news: bool
-
-
 class Cluster:
     """The cluster with one run; `decide` is the one under test, or a mutant of it."""
 
-    def __init__(self, decide: Decide, random: Random, *, spec: dict[str, Any], queue: str | None = None) -> None:
-        self.decide, self.random = decide, random
-        self.tick, self.jump, self.lag = 0, timedelta(0), 0
+    def __init__(
+        self,
+        decide: Decide,
+        random: Random,
+        *,
+        spec: dict[str, Any],
+        queue: str | None = None,
+        kind: JobKind = JobKind.PYTORCH_JOB,
+        chatter: float = 0.1,
+        lag: int = 0,
+    ) -> None:
+        self.decide, self.random, self.chatter = decide, random, chatter
+        self.tick, self.jump, self.lag = 0, timedelta(0), lag
         self.machines = {f"n{index}": Machine() for index in range(5)}
         self.units: dict[str, Unit] = {}
         self.versions = 0
         self.operator_down, self.dies_after = 0, -1
         self.operator = Operator(born=0)
+        self.stalls = 0
+        """Ticks for which the operator's process stops at its next decision, while another takes over."""
+        self.late: list[tuple[int, Operator | Plan]] = []
+        """Processes that took no note of it, and when they go on: with what they saw, or with what they decided."""
+        self.meddler = False
+        """Whether a person does by hand what the operator is about to do, between its status and its action."""
+        self.job_gone = False
         self.coordinator_up, self.coordinator_life = True, 0
         self.restarts: dict[str, int] = {}
         self.error: Error | None = None
         self.joined: dict[str, int] = {}
         self.config_broken = False
         self.did: list[Did] = []
+        self.tries: list[int] = []
+        """Ticks of all that was tried, with or without effect."""
+        self.writes: list[int] = []
+        """Ticks of all writes of the status."""
         self.failures: list[datetime] = []
         """What may be charged: when it happened, over the run's whole life."""
         self.unforgiven: list[datetime] = []
         """The same since the job last went on after a suspension."""
+        self.blank_since = BEGIN
+        """Since when the run has had a blank sheet: its job was suspended, and somebody made another."""
         self.overdrawn = 0
         """Ticks with more failures within the window than the budget allows and a job that is not suspended."""
         self.suspended_by: str | None = None
+        """operator | hand | queue; either: by hand, and it may be taken for ours."""
         self.admitted = False
         self.decisions = 0
-        plain = {"jobRef": {"apiVersion": "kubeflow.org/v1", "kind": "PyTorchJob", "name": "demo"}}
+        plain = {"jobRef": {"apiVersion": API_VERSIONS[kind], "kind": kind.value, "name": "demo"}}
         self.spec = plain | spec
         self.run = TrainingRun(
             namespace="team", name="demo", uid="r", generation=1, resource_version="0", created_at=BEGIN,
             spec=TrainingRunSpec.model_validate(self.spec),
         )  # fmt: skip
         self.job = Job(
-            kind=JobKind.PYTORCH_JOB, name="demo", uid="j", resource_version="0", generation=1, created_at=BEGIN,
+            kind=kind, name="demo", uid="j", resource_version="0", generation=1, created_at=BEGIN,
             replicas=3, suspend=queue is not None, template="a", queue=queue,
         )  # fmt: skip
         if queue is not None:
@@ -137,7 +107,7 @@ class Cluster:
         self._scheduler()
         self._kubelets()
         self._coordinator()
-        if self.random.random() < 0.1:
+        if self.random.random() < self.chatter:
             self._change_job(generation=self.job.generation)  # its controller writes its status
         self.history.append(self._snapshot())
         self._operate()
@@ -164,10 +134,30 @@ class Cluster:
         """kubectl patch of the job's spec, or the queue's manager."""
         if "suspend" in changes and changes["suspend"] != self.job.suspend:
             self.suspended_by = who if changes["suspend"] else None
+            # Between two looks a person resumed and suspended it: nothing tells that from a suspension that lasted.
+            held = self.run.status.suspension
+            if changes["suspend"] and held is not None and self.job.mark.endswith(held.time.isoformat("T", "seconds")):
+                self.suspended_by = "either"
             if not changes["suspend"]:
                 self.unforgiven.clear()
         if any(getattr(self.job, key) != value for key, value in changes.items()):
             self._change_job(**changes)
+
+    def finish(self, *, succeeded: bool) -> None:
+        """The job is over, as its own controller says."""
+        if self.job.finished is None and not self.job.suspend:
+            self._change_job(generation=self.job.generation, finished=succeeded, finished_at=self.now)
+
+    def make_job_anew(self) -> None:
+        """kubectl delete and apply."""
+        if self.run.status.suspension is not None:
+            self.blank_since = self.now
+        fresh = {"uid": self._version(), "generation": 1, "created_at": self.now, "suspend": self.job.queue is not None}
+        self._change_job(**fresh, mark="", finished=None, finished_at=None)
+        self.job_gone, self.suspended_by = False, "queue" if self.job.suspend else None
+        for name in list(self.units):
+            self.remove(name)
+        self.replace_coordinator()
 
     def fail(self, pod: str, code: int) -> None:
         """A container ends by itself."""
@@ -219,6 +209,14 @@ class Cluster:
     def kill_operator(self, ticks: int) -> None:
         self.operator_down = ticks
 
+    def stall_operator(self, ticks: int) -> None:
+        """It stops, another takes over, and it goes on for one pass: with the news of then, or amid its writes."""
+        if self.random.random() < 0.7:
+            self.stalls = ticks
+        elif self.operator.seen:
+            self.late.append((self.tick + ticks, self.operator))
+            self.operator = Operator(born=self.tick)
+
     # The cluster
 
     def _version(self) -> str:
@@ -245,11 +243,12 @@ class Cluster:
 
     def _queue(self) -> None:
         """Kueue: a job in its queue runs when it is admitted, and only then, whoever says otherwise."""
-        if self.job.queue is not None and self.job.suspend == self.admitted and self.random.random() < 0.3:
+        waits = self.job.queue is not None and self.job.finished is None and not self.job_gone
+        if waits and self.job.suspend == self.admitted and self.random.random() < 0.3:
             self.edit_job("queue", suspend=not self.admitted)
 
     def _job_controller(self) -> None:
-        wanted = 0 if self.job.suspend else self.job.replicas
+        wanted = 0 if self.job.suspend or self.job.finished is not None or self.job_gone else self.job.replicas
         for index in range(wanted):
             name = f"w{index}"
             if name not in self.units and self.random.random() < 0.8:
@@ -328,54 +327,92 @@ class Cluster:
                 step=1,
             )
         nodes = {n: Node(n, one.not_ready_since is None, one.not_ready_since) for n, one in self.machines.items()}
-        room = sum(self._free(name, machine) for name, machine in self.machines.items())
-        waiting = sum(unit.pod.node is None for unit in self.units.values())
         pods = tuple(unit.pod for unit in self.units.values())
-        return Snapshot(self.run, self.job, pods, nodes, told, max(0, room - waiting))
+        there = Counter(pod.node for pod in pods)
+        slots = {n: one.slots for n, one in self.machines.items() if one.not_ready_since is None}
+        room = sum(max(0, count - there[n]) for n, count in slots.items()) - there[None]
+        return Snapshot(self.run, None if self.job_gone else self.job, pods, nodes, told, max(0, room))
 
     # The operator's loop
 
     def _operate(self) -> None:
+        for late in [one for one in self.late if one[0] <= self.tick]:
+            self.late.remove(late)
+            plan = late[1] if isinstance(late[1], Plan) else self._plan(late[1], *self._picture(late[1]))
+            self._carry_out(plan)
         if self.operator_down:
             self.operator_down -= 1
             self.operator = Operator(born=self.tick + 1)
             return
-        seen, old_news = self._observe()
-        clock = self.now + self.jump
-        news = (
-            seen.run,
-            seen.job,
-            seen.pods,
-            seen.nodes,
-            seen.room,
-            seen.coordinator and replace(seen.coordinator, asked_at=BEGIN, step=0),
-        )
-        due = self.operator.look_at is not None and clock >= self.operator.look_at
-        if news == self.operator.last and not due:
+        operator = self.operator
+        self._listen(operator)
+        seen, old_news = self._picture(operator)
+        told = seen.coordinator and replace(seen.coordinator, asked_at=BEGIN, step=0)
+        news = (seen.run, seen.job, seen.pods, seen.nodes, seen.room, told)
+        if news == operator.last and (operator.look_at is None or self.now + self.jump < operator.look_at):
             return
-        self.operator.last = news
+        operator.last = news
+        plan = self._plan(operator, seen, old_news)
+        if self.stalls and plan.decision.actions:
+            written = self.random.random() < 0.5 and self._write(plan)
+            self.late.append((self.tick + self.stalls, replace(plan, written=written)))
+            self.stalls, self.operator = 0, Operator(born=self.tick)
+        elif not self._carry_out(plan):
+            operator.last = None  # refused: the newer one starts another pass
+
+    def _plan(self, operator: Operator, seen: Observed, old_news: bool) -> Plan:
         self.decisions += 1
+        clock = self.now + self.jump
         decision = self.decide(seen, clock)
-        self.operator.look_at = clock + decision.look_again if decision.look_again is not None else None
-        if decision.status != seen.run.status:
-            if seen.run.resource_version != self.run.resource_version:
-                self.operator.last = None  # refused: the newer one starts another pass
-                return
-            status = TrainingRunStatus.model_validate_json(decision.status.model_dump_json(by_alias=True))
-            self.run = self.run.model_copy(update={"status": status, "resource_version": self._version()})
-        for done, action in enumerate(decision.actions):
+        operator.look_at = clock + decision.look_again if decision.look_again is not None else None
+        return Plan(seen, old_news, decision)
+
+    def _carry_out(self, plan: Plan) -> bool:
+        """First the status, then what is to be done; False: the status was refused."""
+        if not plan.written and not self._write(plan):
+            return False
+        for done, action in enumerate(plan.decision.actions):
             if done == self.dies_after:
                 self.dies_after = -1
                 self.operator = Operator(born=self.tick + 1)
-                return
-            self._do(action, seen, old_news)
+                return True
+            if self.meddler and isinstance(action, Suspend | Resume):
+                self.meddler = False
+                self.edit_job("hand", suspend=isinstance(action, Suspend))
+            self.tries.append(self.tick)
+            self._do(action, plan.seen, plan.old_news)
+        return True
 
-    def _observe(self) -> tuple[Observed, bool]:
-        """Each cache of its own age, none going back."""
-        operator, newest = self.operator, len(self.history) - 1
+    def _write(self, plan: Plan) -> bool:
+        """The status, if it is another and nobody has written since."""
+        status, seen = plan.decision.status, plan.seen.run
+        if status == seen.status:
+            return True
+        if seen.resource_version != self.run.resource_version:
+            return False
+        self._check_charges(status)
+        self.writes.append(self.tick)
+        status = TrainingRunStatus.model_validate_json(status.model_dump_json(by_alias=True))
+        self.run = self.run.model_copy(update={"status": status, "resource_version": self._version()})
+        return True
+
+    def _check_charges(self, status: TrainingRunStatus) -> None:
+        """No more than what happened; seen late, it counts from when it was seen."""
+        window = timedelta(seconds=self.run.spec.restart.window_seconds + 120)
+        recent = [time for time in self.failures if time > self.now - window]
+        assert len(status.failures.times) <= len(recent), "charged for what is no failure"
+
+    def _listen(self, operator: Operator) -> None:
+        """Each cache of its own age, none going back; answers to questions may overtake each other."""
+        newest = len(self.history) - 1
         for kind in ("run", "job", "pods", "nodes", "coordinator"):
             at = newest - (self.random.randint(0, self.lag) if self.lag else 0)
-            operator.seen[kind] = min(newest, max(at, operator.seen.get(kind, 0), min(operator.born - 1, newest)))
+            if kind != "coordinator":
+                at = max(at, operator.seen.get(kind, 0), operator.born - 1)
+            operator.seen[kind] = max(0, min(newest, at))
+
+    def _picture(self, operator: Operator) -> tuple[Observed, bool]:
+        """What a process knows, and whether any of it is old."""
         part = {kind: self.history[at] for kind, at in operator.seen.items()}
         told, pods, clock = part["coordinator"].coordinator, part["pods"].pods, self.now + self.jump
         if told is not None:
@@ -392,6 +429,7 @@ class Cluster:
             run=part["run"].run, job=part["job"].job, pods=pods, nodes=part["nodes"].nodes, coordinator=told,
             silent_since=operator.silent_since, room=room, room_since=operator.room_since,
         )  # fmt: skip
+        newest = len(self.history) - 1
         return seen, any(at != newest for at in operator.seen.values())
 
     def _do(self, action: Action, seen: Observed, old_news: bool) -> None:
@@ -402,14 +440,15 @@ class Cluster:
                 | Suspend(job_resource_version=version)
                 | Resume(job_resource_version=version)
             ):
-                if version != self.job.resource_version:
+                if self.job_gone or version not in ("", self.job.resource_version):
                     return
             case DeletePod(pod=name, uid=uid, resource_version=version):
                 unit = self.units.get(name)
                 if unit is None or unit.pod.uid != uid or version not in ("", unit.pod.resource_version):
                     return
-            case DeleteJob():
-                return
+            case DeleteJob(uid=uid, job_resource_version=version):
+                if self.job_gone or uid != self.job.uid or version not in ("", self.job.resource_version):
+                    return
         self.did.append(Did(self.tick, action, seen, old_news))
         match action:
             case Scale():
@@ -418,14 +457,13 @@ class Cluster:
             case Suspend():
                 assert not self.job.suspend, "suspended twice"
                 if action.reason is ActionReason.BUDGET_EXHAUSTED:
-                    window = timedelta(seconds=self.run.spec.restart.window_seconds + 30)
-                    recent = [time for time in self.failures if time > self.now - window]
-                    assert len(recent) > self.run.spec.restart.failures, "charged for what is no failure"
+                    blank = [time for time in self.failures if time > self.blank_since - 10 * TICK]
+                    assert len(blank) > self.run.spec.restart.failures, "charged for what an earlier job did"
                 self.suspended_by = "operator"
                 self._change_job(suspend=True, mark=action.mark)
             case Resume():
                 assert self.job.suspend, "resumed twice"
-                assert self.suspended_by == "operator", "resumed what others suspended"
+                assert self.suspended_by in ("operator", "either"), "resumed what others suspended"
                 self.suspended_by = None
                 self.unforgiven.clear()
                 self._change_job(suspend=False, mark="")
@@ -436,3 +474,5 @@ class Cluster:
                 assert not unit.pod.deleting, "told to go twice"
                 unit.going_since = self.tick
                 self._set(unit, deleting=True)
+            case DeleteJob():
+                self.job_gone = True

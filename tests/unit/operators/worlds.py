@@ -127,6 +127,11 @@ def suspension(reason: str = "Suspended", **changes: Any) -> dict[str, Any]:
     return plain | changes
 
 
+def mark(reason: str = "Suspended") -> str:
+    """What the suspension above has left on the job."""
+    return f"{reason} {ago(600).isoformat(timespec='seconds')}"
+
+
 def capacity(seconds: float, **changes: Any) -> dict[str, Any]:
     """`status.capacity`: changed so long ago."""
     return {"changedAt": ago(seconds), "limit": 4, "jobGeneration": 4} | changes
@@ -163,8 +168,10 @@ def done(seen: Observed, decision: Decision) -> Observed:
         match action:
             case Scale():
                 seen = replace(seen, job=replace(changed, replicas=action.replicas))
-            case Suspend() | Resume():
-                seen = replace(seen, job=replace(changed, suspend=isinstance(action, Suspend)))
+            case Suspend():
+                seen = replace(seen, job=replace(changed, suspend=True, mark=action.mark))
+            case Resume():
+                seen = replace(seen, job=replace(changed, suspend=False, mark=""))
             case DeletePod(force=True):
                 seen = replace(seen, pods=tuple(pod for pod in seen.pods if pod.uid != action.uid))
             case DeletePod():

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from operators.observed import Observed
-from tests.unit.operators.worlds import job, suspension
+from tests.unit.operators.worlds import job, mark, suspension
 
 
 @dataclass(frozen=True)
@@ -30,4 +30,4 @@ GONE: dict[str, Any] = {"pods": (), "coordinator": None}
 KUEUE: dict[str, Any] = {"queue": "team-a"}
 HELD: dict[str, Any] = {"suspension": suspension()}
 """This operator has suspended the job, and has seen that it is."""
-SUSPENDED: dict[str, Any] = {"job": job(suspend=True, generation=6), **GONE}
+SUSPENDED: dict[str, Any] = {"job": job(suspend=True, generation=6, mark=mark()), **GONE}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.unit.operators.cases.case import GONE, HELD, Case
-from tests.unit.operators.worlds import ago, coordinator, job, nodes, pending, pod, pods, run, world
+from tests.unit.operators.worlds import ago, coordinator, job, mark, nodes, pending, pod, pods, run, world
 
 HANG = {"hang": {"seconds": 60}}
 ALONE = {f"uid-{index}": ago(100) for index in range(4)}
@@ -53,7 +53,7 @@ PODS = [
         "a suspended job's pods on a lost node",
         world(
             run=run({"suspend": True}, HELD),
-            job=job(suspend=True, generation=6),
+            job=job(suspend=True, generation=6, mark=mark()),
             pods=(pod(2, deleting=True),),
             nodes=nodes(n2=60),
             coordinator=coordinator(0),
@@ -134,7 +134,7 @@ PODS = [
         "a suspended job's launchers may be silent",
         world(
             run=run({"suspend": True, **HANG}, HELD),
-            job=job(suspend=True, generation=6),
+            job=job(suspend=True, generation=6, mark=mark()),
             coordinator=coordinator(3),
             silent_since=ALONE,
         ),

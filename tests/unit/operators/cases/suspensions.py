@@ -11,6 +11,7 @@ from tests.unit.operators.worlds import (
     coordinator,
     ended,
     job,
+    mark,
     nodes,
     pending,
     pod,
@@ -35,7 +36,11 @@ SUSPEND = [
     ),
     Case(
         "its pods are going",
-        world(run=run({"suspend": True}, HELD), job=job(suspend=True, generation=6), pods=(pod(0, deleting=True),)),
+        world(
+            run=run({"suspend": True}, HELD),
+            job=job(suspend=True, generation=6, mark=mark()),
+            pods=(pod(0, deleting=True),),
+        ),
         (),
         "Draining",
     ),
@@ -62,6 +67,20 @@ SUSPEND = [
         "Draining",
     ),
     Case("resume", world(run=run({}, HELD), **SUSPENDED), ("resume ResumeRequested",), "Suspended"),
+    Case(
+        "resumed, and suspended by another before that was seen",
+        world(run=run({}, HELD), job=job(suspend=True, generation=8), **GONE),
+        (),
+        "Suspended",
+        {"Progressing": "False SuspendedByOthers"},
+    ),
+    Case(
+        "seen suspended, and then older news of another suspension",
+        world(run=run({"suspend": True}, HELD), job=job(suspend=True, generation=4), **GONE),
+        (),
+        "Suspended",
+        {"Progressing": "False Suspended"},
+    ),
     Case("resumed", world(run=run({}, HELD), job=job(generation=7), pods=(pending(0, 1),)), (), "Pending"),
     Case(
         "suspended by others stays so",
@@ -112,7 +131,7 @@ SUSPEND = [
     ),
     Case(
         "a queue resumes what it manages",
-        world(run=run({}, HELD), job=job(suspend=True, generation=6, **KUEUE), **GONE),
+        world(run=run({}, HELD), job=job(suspend=True, generation=6, mark=mark(), **KUEUE), **GONE),
         (),
         "Suspended",
         {"Progressing": "False SuspendedByOthers"},
@@ -127,9 +146,11 @@ SUSPEND = [
 
 BAD = {"suspension": suspension("ConfigInvalid")}
 UNSEEN = {"suspension": suspension("ConfigInvalid", jobGeneration=0)}
-MARK = f"ConfigInvalid {ago(600).isoformat(timespec='seconds')}"
+BAD_JOB = {"job": job(suspend=True, generation=6, mark=mark("ConfigInvalid")), **GONE}
+SPENT_JOB = {"job": job(suspend=True, generation=6, mark=mark("BudgetExhausted")), **GONE}
 SPENT_BEFORE = {"suspension": suspension("BudgetExhausted")}
 TIMES = {"failures": {"times": [ago(900), ago(600), ago(300)], "lastError": "boom"}}
+SPENT_TIMES = {"failures": {"times": [ago(seconds) for seconds in (900, 700, 500, 300)], "lastError": "boom"}}
 FAILURES = [
     Case(
         "exit 2 of a container",
@@ -166,7 +187,7 @@ FAILURES = [
     Case("exit 2 while suspended by others", world(job=job(suspend=True), pods=(ended(1, 2),)), (), "Draining"),
     Case(
         "wrong config stays suspended",
-        world(run=run({}, BAD), **SUSPENDED),
+        world(run=run({}, BAD), **BAD_JOB),
         (),
         "Suspended",
         {"Progressing": "False ConfigInvalid"},
@@ -180,19 +201,21 @@ FAILURES = [
     ),
     Case(
         "our suspension is known by the mark that it left",
-        world(run=run({}, UNSEEN), job=job(suspend=True, generation=6, template="b", mark=MARK), **GONE),
+        world(
+            run=run({}, UNSEEN), job=job(suspend=True, generation=6, template="b", mark=mark("ConfigInvalid")), **GONE
+        ),
         ("resume JobChanged",),
         "Suspended",
     ),
     Case(
         "wrong config, and the job was changed",
-        world(run=run({}, BAD), job=job(suspend=True, generation=7, template="b"), **GONE),
+        world(run=run({}, BAD), job=job(suspend=True, generation=7, template="b", mark=mark("ConfigInvalid")), **GONE),
         ("resume JobChanged",),
         "Suspended",
     ),
     Case(
         "wrong config, and the TrainingRun was changed",
-        world(run=run({}, BAD, generation=4), **SUSPENDED),
+        world(run=run({}, BAD, generation=4), **BAD_JOB),
         ("resume ResumeRequested",),
         "Suspended",
     ),
@@ -203,6 +226,14 @@ FAILURES = [
         "Suspended",
     ),
     Case("wrong config, resumed by hand", world(run=run({}, BAD), job=job(generation=7), pods=(pod(0),))),
+    Case(
+        "given up, and the job was made anew: a new budget",
+        world(
+            run=run({}, {"suspension": suspension("BudgetExhausted", jobUid="older"), **SPENT_TIMES}),
+            pods=pods(p1=ended(1, 1)),
+        ),
+        conditions={"Failed": "False NotFinished"},
+    ),
     Case("one failure is tried again", world(pods=pods(p1=ended(1, 1, "boom")))),
     Case(
         "one failure too many",
@@ -295,14 +326,14 @@ FAILURES = [
     ),
     Case(
         "given up stays so",
-        world(run=run({}, SPENT_BEFORE | TIMES), **SUSPENDED),
+        world(run=run({}, SPENT_BEFORE | TIMES), **SPENT_JOB),
         (),
         "Failed",
         {"Failed": "True BudgetExhausted"},
     ),
     Case(
         "given up, and the TrainingRun was changed",
-        world(run=run({}, SPENT_BEFORE | TIMES, generation=4), **SUSPENDED),
+        world(run=run({}, SPENT_BEFORE | TIMES, generation=4), **SPENT_JOB),
         ("resume ResumeRequested",),
         "Failed",
     ),
