@@ -135,16 +135,19 @@ class Caches:
 
     def _put_run(self, run: Run, before: Record | None) -> None:
         key = (run.namespace, run.name)
-        if isinstance(before, TrainingRun | InvalidRun):
+        # Its status is this operator's own word: a pass for each write would hold up those for news.
+        same = _same(run, before)
+        if isinstance(before, TrainingRun | InvalidRun) and not same:
             self._unlink(before)
         self.runs[key] = run
+        if same:
+            return
         if isinstance(run, TrainingRun):
             job = job_key(run)
             self._runs_of.setdefault(job, set()).add(key)
             if before is None:
                 self._touch_job(job)  # another one may have lost its say
-        if not _same(run, before):
-            self._changed(key, False)
+        self._changed(key, False)
 
     def _unlink(self, run: Run) -> None:
         if isinstance(run, TrainingRun):
@@ -241,7 +244,7 @@ def _newer(record: Record, before: Record) -> bool:
 
 
 def _same(record: Run | JobRecord, before: Record | None) -> bool:
-    """Equal but for the resource version."""
+    """Equal but for the resource version, and a run's status."""
     if isinstance(record, JobRecord):
         if not isinstance(before, JobRecord):
             return False
@@ -250,7 +253,7 @@ def _same(record: Run | JobRecord, before: Record | None) -> bool:
     if isinstance(record, InvalidRun):
         return record == before
     return isinstance(before, TrainingRun) and before == record.model_copy(
-        update={"resource_version": before.resource_version}
+        update={"resource_version": before.resource_version, "status": before.status}
     )
 
 

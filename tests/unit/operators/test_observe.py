@@ -82,6 +82,16 @@ def test_news_are_what_is_looked_at(world: World) -> None:
     assert world.news() == {(KEY, False)}
 
 
+def test_a_written_status_is_kept_and_is_no_news(world: World) -> None:
+    written = changed(changed(RUN, "status", to={"step": 5}), "metadata", "resourceVersion", to="500")
+    world.caches.put(run_record(written))
+    assert world.news() == set()
+    run = world.observe().run
+    assert (run.status.step, run.resource_version) == (5, "500")
+    world.caches.put(run_record(changed(written, "spec", "suspend", to=True)))
+    assert world.news() == {(KEY, False)}
+
+
 def test_older_news_that_come_later_are_passed_over(world: World) -> None:
     newer = named(changed(PYTORCHJOB, "spec", "runPolicy", to={"suspend": True}), "demo", PYTORCHJOB["metadata"]["uid"])
     world.caches.put(PYTORCH.record(newer))
