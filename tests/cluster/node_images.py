@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -61,7 +62,21 @@ def provide_project_image(nodes: Sequence[Machine], name: str) -> str:
         say(f"building {reference}: minutes at first, seconds when only code has changed")
         build_image(name, reference.rpartition(":")[2])
         provide(nodes, reference)
+        forget_older(reference)
     return reference
+
+
+def forget_older(reference: str) -> None:
+    """Take images of earlier sources out of buildah's storage: a trainer has six gigabytes of dependencies.
+
+    Layers that this image shares with them stay, so that the next build finds them.
+    """
+    repository = reference.rpartition(":")[0]
+    for image in run("buildah", "images", "--format", "{{.Name}}:{{.Tag}}").split():
+        # Named by a hash of sources: not what somebody has built for another purpose.
+        if image != reference and re.fullmatch(re.escape(repository) + ":[0-9a-f]{16}", image):
+            run("buildah", "rmi", image)
+    run("buildah", "rmi", "--prune")
 
 
 def provide_program(nodes: Sequence[Machine], name: str) -> None:
