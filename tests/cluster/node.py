@@ -207,7 +207,8 @@ def kubelet_config(machine: Machine) -> dict[str, object]:
         "clusterDomain": layout.CLUSTER_DOMAIN,
         "resolvConf": "",
         "volumePluginDir": f"{machine.folder}/volume-plugins",
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        # On a disk that fills up images would be removed, and there is no registry to get them from again.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         # Pods start one after the other at five a second by default; tests wait for them.
         "registryPullQPS": 50,
