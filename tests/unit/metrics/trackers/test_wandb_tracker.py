@@ -27,7 +27,8 @@ def run(tmp_path: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """wandb's process may write as long as a slow machine lets it."""
+    """wandb's process may begin and write as long as a slow machine lets it."""
+    monkeypatch.setattr(wandb, "_INIT_SECONDS", 100.0)
     monkeypatch.setattr(wandb, "_FINISH_SECONDS", 100.0)
 
 
