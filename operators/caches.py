@@ -164,10 +164,8 @@ class Caches:
             self._touch_job(record.key)
 
     def _put_pod(self, pod: PodRecord, before: Record | None) -> None:
-        if before == pod:
-            self.pods[pod.uid] = pod
-            return
-        if isinstance(before, PodRecord):
+        news = before != pod
+        if isinstance(before, PodRecord) and news:
             self._drop_pod(before, touch=False)
         self.pods[pod.uid] = pod
         if pod.node is not None:
@@ -176,8 +174,9 @@ class Caches:
             self._workers.setdefault(pod.job, {})[pod.uid] = pod
         if pod.coordinator_of is not None:
             self._desks.setdefault((pod.namespace, pod.coordinator_of), {})[pod.uid] = pod
-        self.revision += 1
-        self._touch_pod(pod)
+        if news:  # else a newer version alone, upon which alone it can be deleted
+            self.revision += 1
+            self._touch_pod(pod)
 
     def _drop_pod(self, pod: PodRecord, *, touch: bool = True) -> None:
         del self.pods[pod.uid]

@@ -73,6 +73,9 @@ def test_news_are_what_is_looked_at(world: World) -> None:
     world.caches.put(pod_record(changed(POD, "metadata", "resourceVersion", to="500")))
     world.caches.put(node_record(changed(NODE, "metadata", "resourceVersion", to="500")))
     assert world.news() == set(), "only their versions are new"
+    found = world.observe()
+    assert found.job is not None
+    assert {found.job.resource_version, *(pod.resource_version for pod in found.pods)} == {"500"}
     job = world.observe().job
     assert job is not None
     assert job.resource_version == "500", "which the next action is conditional upon"
