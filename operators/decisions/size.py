@@ -81,8 +81,8 @@ def _shrink(facts: Facts, before: Size) -> Size | None:
     replicas = clamp(facts, job.replicas - max(0, len(waiting) - surplus))
     if replicas >= job.replicas:
         return None
-    minutes = facts.spec.elastic.capacity.pending_seconds / 60
-    message = f"{len(waiting)} pods found no node for {minutes:.3g} minutes: {job.replicas} -> {replicas} workers"
+    seconds = facts.spec.elastic.capacity.pending_seconds
+    message = f"{len(waiting)} pods found no node for {seconds} s: {job.replicas} -> {replicas} workers"
     failed = before.capacity is not None and before.capacity.grew and not _proven(facts, before.capacity)
     return _change(facts, before.growth_failures + failed, ActionReason.PODS_PENDING, replicas, message)
 

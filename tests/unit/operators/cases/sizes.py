@@ -127,7 +127,7 @@ CAPACITY = [
         "pods that found no node",
         world(run=run(follow()), pods=pods(p2=pending(2, 950), p3=pending(3, 901))),
         ("scale 4->2 PodsPending",),
-        says=("2 pods found no node for 15 minutes",),
+        says=("2 pods found no node for 900 s",),
     ),
     Case(
         "never under the bounds",
