@@ -20,8 +20,8 @@ from tests.cluster.platform import (
     patch,
     replicas,
     scale_unguarded,
-    status,
     wait_for_event,
+    wait_for_phase,
 )
 from tests.cluster.runs import HOST, LABEL, LONG, SAVED, Run, assert_nothing_lost
 from tests.cluster.slots import SLOT, remove_slots, set_slots
@@ -138,7 +138,7 @@ def test_its_roll_out_pauses_control_for_seconds_only(platform: Platform, make_r
             meanwhile.append(set_back(run))
         meanwhile += [set_back(run) for _ in range(3)]
     print(f"set back within {max(usual):.1f} s before, {max(meanwhile):.1f} s during it ({len(meanwhile)} times)")
-    assert status(run)["phase"] == "Running"
+    wait_for_phase(run, "Running")
     # Once each time: every Event is of another version of the job.
     wait_for_event(run, "OutOfBounds")
 
