@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from operators.api import CheckpointStatus
 from operators.observed import Coordinator, Error
-from operators.records import RunKey
+from operators.records import RunKey, turn_of
 from trainer.elastic.reasons import Reason
 
 # 1,024 members are 150 kB.
@@ -85,7 +84,7 @@ class Coordinators:
     def want(self, key: RunKey) -> None:
         """Ask this run's from now on: the first time soon, in its own place of the interval from then on."""
         if key not in self._timers and key not in self._tasks:
-            self._in(key, _SOON_SECONDS * _place(key))
+            self._in(key, _SOON_SECONDS * turn_of(key))
 
     def soon(self, key: RunKey) -> None:
         """Something happened to its pods: ask now."""
@@ -126,8 +125,8 @@ class Coordinators:
             self._tasks.pop(key, None)
             if self._question(key) is not None:
                 now = asyncio.get_running_loop().time()
-                turns = math.floor((now - self._interval * _place(key)) / self._interval) + 1
-                self._in(key, self._interval * (turns + _place(key)) - now)
+                turns = math.floor((now - self._interval * turn_of(key)) / self._interval) + 1
+                self._in(key, self._interval * (turns + turn_of(key)) - now)
 
     async def ask(self, question: Question) -> tuple[Outcome, Coordinator | None]:
         """One question."""
@@ -147,11 +146,6 @@ class Coordinators:
             return Outcome.SILENT, None
         except (ValueError, ValidationError, RecursionError):
             return Outcome.INVALID, None
-
-
-def _place(key: RunKey) -> float:
-    """0 to 1, the same at each start of the operator."""
-    return zlib.crc32("/".join(key).encode()) / 2**32
 
 
 # What is read of /status ----------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import time
-import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +28,7 @@ from operators.decide import decide
 from operators.kube import Away
 from operators.metrics import Metrics
 from operators.observe import Observer
-from operators.records import InvalidRun, RunKey
+from operators.records import InvalidRun, RunKey, turn_of
 
 # Passes that wait for the API server at once; as many again for news that cannot wait behind figures.
 _WORKERS = 12
@@ -228,8 +227,7 @@ class Loop:
 
     def _written_at(self, key: RunKey) -> float:
         """When the figures were written last; after a start, as if in each run's own place of the interval."""
-        place = zlib.crc32("/".join(key).encode()) / 2**32
-        return self._written.get(key, self._started - self._interval * place)
+        return self._written.get(key, self._started - self._interval * turn_of(key))
 
     def _failed(self, key: RunKey) -> None:
         self._metrics.errors.inc()

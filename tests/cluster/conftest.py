@@ -19,6 +19,7 @@ from tests.cluster import bringup, layout, runs
 from tests.cluster.addons import DESCRIPTION
 from tests.cluster.client import Cluster, Namespace, Object
 from tests.cluster.machines import Machine, wait_until
+from tests.cluster.platform import Platform, installed
 from tests.cluster.store import S3, Store
 from tests.cluster.tools import ToolMissing
 from tests.integration.training import prepare
@@ -89,6 +90,13 @@ def dataset(s3: S3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     s3.filesystem.put(str(prepare(tmp_path_factory.mktemp("data"))), f"{bucket}/small", recursive=True)
     yield f"s3://{bucket}/small"
     s3.filesystem.rm(bucket, recursive=True)
+
+
+@pytest.fixture(scope="module")
+def platform(cluster: Cluster) -> Iterator[Platform]:
+    """The platform's chart with the operator."""
+    with installed(cluster) as made:
+        yield made
 
 
 @pytest.fixture

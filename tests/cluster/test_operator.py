@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.client import Cluster
 from tests.cluster.conftest import MakeRun
 from tests.cluster.platform import (
     POLICY,
     Platform,
     condition,
     events,
-    installed,
     patch,
     replicas,
     scale_unguarded,
@@ -29,13 +26,6 @@ NO_PREFLIGHT = {"preflight": {"enabled": False}}
 MORE_STEPS = 5
 SOON_SECONDS = 30
 PREEMPTIONS = 3
-
-
-@pytest.fixture(scope="module")
-def platform(cluster: Cluster) -> Iterator[Platform]:
-    """The platform with the operator; what it said is printed where a test has failed."""
-    with installed(cluster) as made:
-        yield made
 
 
 def test_a_scale_out_of_bounds_is_refused_and_set_back_where_nothing_refuses(

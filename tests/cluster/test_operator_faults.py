@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 
-import pytest
-
 from tests.cluster import control_plane, layout, node
-from tests.cluster.client import Cluster, Object
+from tests.cluster.client import Object
 from tests.cluster.conftest import MakeRun
 from tests.cluster.machines import Machine, wait_until
 from tests.cluster.platform import (
     POLICY,
     RELEASE,
     Platform,
-    installed,
     patch,
     replicas,
     scale_unguarded,
@@ -42,13 +39,6 @@ SPREAD = {
         ]
     }
 }
-
-
-@pytest.fixture(scope="module")
-def platform(cluster: Cluster) -> Iterator[Platform]:
-    """The platform with the operator."""
-    with installed(cluster) as made:
-        yield made
 
 
 def test_pods_of_a_lost_node_come_up_elsewhere(

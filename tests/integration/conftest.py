@@ -1,14 +1,16 @@
-"""Protocol servers, each started once per session when a test first asks for it."""
+"""Protocol servers and a data set, each made once per session when a test first asks for it."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import fsspec
 import pytest
 
 from tests.integration.servers import Server, azure_server, gcs_server, s3_server
+from tests.integration.training import prepare
 
 PROTOCOLS = {"s3": "s3", "gcs": "gs", "azure": "abfs"}
 STARTERS = {"s3": s3_server, "gcs": gcs_server, "azure": azure_server}
@@ -28,3 +30,9 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             return servers[kind]
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared set of Python sources with a validation split."""
+    return prepare(tmp_path_factory.mktemp("data"))

@@ -9,15 +9,9 @@ from typing import Any
 import pytest
 
 from tests.integration.nodes import Nodes
-from tests.integration.training import Training, prepare
+from tests.integration.training import Training
 
 MakeNodes = Callable[..., Nodes]
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared set of Python sources with a validation split."""
-    return prepare(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.evaluate.items import write_items
 from tests.integration.train.conftest import Warm
-from tests.integration.training import Training, prepare
+from tests.integration.training import Training
 
 RUN = {
     "steps": 30,
@@ -19,12 +19,6 @@ RUN = {
     "checkpoint": {"every_steps": 10},
     "evaluate": {"every_steps": 10, "sequences": 16},
 }
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared set of Python sources with a validation split."""
-    return prepare(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

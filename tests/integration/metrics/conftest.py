@@ -12,19 +12,13 @@ import pytest
 from tests.integration.metrics.scraping import Prometheus, prometheus
 from tests.integration.nodes import Nodes
 from tests.integration.servers import go_tool
-from tests.integration.training import Training, prepare
+from tests.integration.training import Training
 from tests.rules.rendering import platform_rules
 
 SCALE = 0.01
 
 MakeNodes = Callable[..., Nodes]
 Watch = Callable[[Nodes], Prometheus]
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared set of Python sources with a validation split."""
-    return prepare(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.integration.servers import free_port
-from tests.integration.training import ENVIRONMENT, Process, Training, prepare, sets
+from tests.integration.training import ENVIRONMENT, Process, Training, sets
 
 # A world is a dozen processes that all import Ray: minutes on a machine with other work.
 WAIT_SECONDS = 400
@@ -137,12 +137,6 @@ class RayTraining(Training):
 
 
 MakeRun = Callable[..., RayTraining]
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared set of Python sources with a validation split."""
-    return prepare(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")

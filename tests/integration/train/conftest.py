@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.integration.servers import free_port
-from tests.integration.training import ENVIRONMENT, WAIT_SECONDS, Training, prepare, sets
+from tests.integration.training import ENVIRONMENT, WAIT_SECONDS, Training, sets
 
 MakeTraining = Callable[..., Training]
 
@@ -163,12 +163,6 @@ class Warm:
         assert line, f"the warm process has ended:\n{self._log.read_text()}"
         answer: dict[str, Any] = json.loads(line)
         return answer
-
-
-@pytest.fixture(scope="session")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared set of Python sources with a validation split."""
-    return prepare(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
