@@ -28,7 +28,7 @@ def board() -> Board:
             Row("Is it healthy?", _health()),
             Row("How fast?", _speed()),
             Row("How good?", _quality()),
-            Row("What did faults cost?", _faults()),
+            Row("What did faults cost?", [*_costs(), *_faults()]),
         ],
         marked=SELECTOR,
     )
@@ -191,7 +191,7 @@ def _quality() -> list[Panel]:
     ]
 
 
-def _faults() -> list[Panel]:
+def _costs() -> list[Panel]:
     wasted = newest("trainer_run_cost_lost", SELECTOR, "currency")
     return [
         stat(
@@ -241,6 +241,11 @@ def _faults() -> list[Panel]:
             ),
             decimals=2,
         ),
+    ]
+
+
+def _faults() -> list[Panel]:
+    return [
         amounts(
             "Where the time went",
             "Seconds of the run's life by what they were for. They add up to the time since it began.",
