@@ -28,7 +28,7 @@ from trainer.cli.main import app
 from trainer.elastic.rounds import Member, Round, Rules, Seen, Wait
 from trainer.elastic.status import RunStatus, StatusServer
 from trainer.errors import EXIT_USER_ERROR, UserError
-from trainer.jobs.backends import find_run
+from trainer.jobs.backends import MARK_ANNOTATION, find_run
 from trainer.jobs.cluster import connect
 from trainer.jobs.logs import LogFollower
 
@@ -276,7 +276,11 @@ def test_suspend_and_resume(gpt_run: GptRun, stand_ins: StandIns) -> None:
 
         assert gpt_run("job", "suspend", name).out == f"{name}: suspended\n"
         assert suspended()
+        mark = {"metadata": {"annotations": {MARK_ANNOTATION: "ConfigInvalid then"}}}
+        stand_ins.custom.patch_namespaced_custom_object(*place, mark)
         assert gpt_run("job", "suspend", name).out == f"{name}: suspended (as before)\n"
+        notes = stand_ins.custom.get_namespaced_custom_object(*place)["metadata"].get("annotations", {})
+        assert MARK_ANNOTATION not in notes, "a person's word counts as a person's"
         assert gpt_run("job", "resume", name).out == f"{name}: resumed\n"
         assert not suspended()
 

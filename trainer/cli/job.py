@@ -232,7 +232,8 @@ def _set_suspend(backend: Backend, state: JobState, *, suspend: bool) -> None:
 
     if state.over:
         raise UserError(f"{state.name} is {state.phase}", expected="a run that is not over", fix="submit another run")
-    if state.suspend is not suspend:
+    # One that the operator suspended, and would resume, stays suspended by a person's word.
+    if state.suspend is not suspend or state.marked:
         backend.set_suspend(state.name, suspend)
 
 

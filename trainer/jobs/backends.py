@@ -21,6 +21,8 @@ from trainer.jobs.state import JobState, Phase, Pod, check_replicas
 QUEUE_LABEL = kubeflow.LOCAL_QUEUE_LABEL
 SHA_ANNOTATION = "gptrun.io/run-sha256"
 HELM_ANNOTATION = "meta.helm.sh/release-name"
+# What our operator leaves on a job that it suspends, and by which it knows that it may resume it.
+MARK_ANNOTATION = "gptrun.io/suspended-for"
 SUBMITTER = "submitter"
 
 
@@ -40,7 +42,7 @@ class Backend(Protocol):
         """Names of the jobs of ours that are there; None if the cluster does not know this kind."""
 
     def set_suspend(self, name: str, suspend: bool) -> None:
-        """Suspend or resume."""
+        """Suspend or resume, as a person's word: our operator's own mark goes."""
 
     def scale(self, state: JobState, replicas: int) -> None:
         """Change the number of worker pods. UserError, with what is right instead, where that cannot be."""
@@ -90,7 +92,7 @@ class PyTorchJob:
         return _names(self._cluster, self)
 
     def set_suspend(self, name: str, suspend: bool) -> None:
-        change = {"spec": {"runPolicy": {"suspend": suspend}}}
+        change = {**_UNMARKED, "spec": {"runPolicy": {"suspend": suspend}}}
         self._cluster.call(_changing(name, suspend), self._client.update_job, change, name)
 
     def scale(self, state: JobState, replicas: int) -> None:
@@ -164,7 +166,7 @@ class RayJob:
             self._custom.patch_namespaced_custom_object,
             *self._place,
             name,
-            {"spec": {"suspend": suspend}},
+            {**_UNMARKED, "spec": {"suspend": suspend}},
             field_manager=FIELD_MANAGER,
             _request_timeout=TIMEOUTS,
         )
@@ -188,6 +190,7 @@ class RayJob:
         return max(submitters, key=lambda pod: pod.created, default=None), True
 
 
+_UNMARKED = {"metadata": {"annotations": {MARK_ANNOTATION: None}}}
 _BACKENDS: tuple[type[Backend], ...] = (PyTorchJob, RayJob)
 KINDS = {backend.kind for backend in _BACKENDS}
 
@@ -271,6 +274,7 @@ def _identity(name: str, uid: str, labels: dict[str, str] | None, annotations: d
         "queue": (labels or {}).get(QUEUE_LABEL),
         "run_sha256": notes.get(SHA_ANNOTATION),
         "helm_release": notes.get(HELM_ANNOTATION),
+        "marked": MARK_ANNOTATION in notes,
     }
 
 

@@ -68,6 +68,8 @@ class JobState:
     """Of the run file that the chart rendered."""
     helm_release: str | None = None
     """Helm's own release, if `helm install` made the object."""
+    marked: bool = False
+    """Whether our operator has left word on it that it was the one who suspended it last."""
 
     @property
     def over(self) -> bool:
