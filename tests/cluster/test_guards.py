@@ -118,7 +118,11 @@ def test_zero_by_patch_edit_and_apply_is_refused(namespace: Namespace) -> None:
 
 def test_other_bounds_must_hold_the_workers(namespace: Namespace) -> None:
     said = refusal(namespace, *patch(namespace, {"elasticPolicy": {"maxReplicas": 2}}))
-    assert "run demo has 2 to 2 workers (elasticPolicy), not 3" in said
+    assert "run demo has 2 to 2 workers (elasticPolicy), not 3: scale first" in said
+    assert f"kubectl scale tr/demo -n {namespace.name} --replicas=2 (pytorchjob/demo where" in said
+    said = refusal(namespace, *patch(namespace, {"elasticPolicy": {"minReplicas": 4}}))
+    assert "run demo has 4 to 4 workers (elasticPolicy), not 3: scale first" in said
+    assert "--replicas=4 (" in said
     namespace.kubectl(*patch(namespace, {"elasticPolicy": {"maxReplicas": 9}}))
     namespace.kubectl("scale", "pytorchjob/demo", "--replicas=9")
     assert replicas(namespace) == 9
@@ -171,8 +175,10 @@ def test_a_shrunk_values_file_is_refused_by_helm_in_the_same_words(namespace: Na
     """`helm upgrade` keeps a scaled count while its value is the same, so new bounds may leave it outside."""
     namespace.kubectl("scale", "pytorchjob/demo", "--replicas=4")
     bounds = ["--set", "workers.max=3", "--reuse-values", "--no-hooks"]
-    with pytest.raises(RuntimeError, match=r"run demo has 2 to 3 workers \(elasticPolicy\), not 4"):
+    with pytest.raises(RuntimeError, match=r"run demo has 2 to 3 workers \(elasticPolicy\), not 4: scale first"):
         namespace.helm("upgrade", "demo", str(CHART), *bounds)
+    namespace.kubectl("scale", "pytorchjob/demo", "--replicas=3")
+    namespace.helm("upgrade", "demo", str(CHART), *bounds)
 
 
 def test_warn_lets_through_and_says_it(guarded: Cluster, namespace: Namespace) -> None:

@@ -24,6 +24,15 @@ variables.workers <= 0 ? {{ include "gpt-platform.noWorkers" . }} : {{ include "
 '0 workers would end run ' + object.metadata.name + ' as Succeeded, for good. To give all its nodes back, suspend it: ' + {{ include "gpt-platform.suspendIt" . }}
 {{- end }}
 
+{{- define "gpt-platform.boundsAre" -}}
+'run ' + object.metadata.name + ' has ' + string(variables.fewest) + ' to ' + string(variables.most) + ' workers (elasticPolicy), not ' + string(variables.workers) + ': '
+{{- end }}
+
 {{- define "gpt-platform.outOfBounds" -}}
-'run ' + object.metadata.name + ' has ' + string(variables.fewest) + ' to ' + string(variables.most) + ' workers (elasticPolicy), not ' + string(variables.workers) + ': choose a number within, or other bounds (workers.min, workers.max of charts/gpt-run)'
+{{ include "gpt-platform.boundsAre" . }} + 'choose a number within, or other bounds (workers.min, workers.max of charts/gpt-run)'
+{{- end }}
+
+{{/* Of bounds that leave out the workers that there are: helm upgrade keeps a number that was scaled. */}}
+{{- define "gpt-platform.scaleFirst" -}}
+{{ include "gpt-platform.boundsAre" . }} + 'scale first, then change the bounds again: kubectl scale tr/' + object.metadata.name + ' -n ' + request.namespace + ' --replicas=' + string(variables.workers > variables.most ? variables.most : variables.fewest) + ' (pytorchjob/' + object.metadata.name + ' where it has no TrainingRun)'
 {{- end }}

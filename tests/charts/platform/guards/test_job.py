@@ -21,7 +21,16 @@ def test_default(platform: Chart) -> None:
 
 def test_default_says_the_same_as_the_scale_guard(platform: Chart) -> None:
     scale, job = (platform.one("ValidatingAdmissionPolicy", f"demo-{name}")["spec"] for name in ("scale", "job"))
-    assert scale["validations"][0]["messageExpression"] == job["validations"][0]["messageExpression"]
+    assert scale["validations"][0]["messageExpression"] in job["validations"][0]["messageExpression"]
+
+
+def test_bounds_that_leave_out_the_workers_are_answered_with_what_to_do_first(platform: Chart) -> None:
+    """As CEL puts the words together, which an API server alone can do; see tests/cluster/test_guards.py."""
+    spec = platform.one("ValidatingAdmissionPolicy", "demo-job")["spec"]
+    said = spec["validations"][0]["messageExpression"].rpartition(" : 'run ")[2]
+    assert "scale first, then change the bounds again: kubectl scale tr/' + object.metadata.name" in said
+    assert "variables.workers > variables.most ? variables.most : variables.fewest" in said
+    assert "\n" not in said
 
 
 def test_switched(platform: Chart) -> None:
