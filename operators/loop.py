@@ -168,6 +168,7 @@ class Loop:
         observed = self._observer.observe(run, now)
         with self._metrics.decision_seconds.time():
             decision = decide(observed, now)
+            self._metrics.last_pass.set_to_current_time()
         return await self._carry_out(run, decision, now, since)
 
     async def _carry_out(self, run: TrainingRun, decision: Decision, now: datetime, since: float) -> float:
@@ -266,3 +267,5 @@ class Loop:
                 seen = self._caches.revision
                 for key in self._observer.follows_capacity():
                     self.touch(key)
+            if self._leads() and not self._caches.runs:
+                self._metrics.last_pass.set_to_current_time()

@@ -55,6 +55,12 @@ class Metrics:
             "Fields that the cluster's CustomResourceDefinition lacks: it is older than this operator",
             registry=self.registry,
         )
+        self.last_pass = Gauge(
+            "gptrun_operator_last_pass_timestamp_seconds",
+            "When this replica last looked at a run without failing, or had none to look at; at first its start",
+            registry=self.registry,
+        )
+        self.last_pass.set_to_current_time()
         for outcome in Outcome:
             self.polls.labels(outcome.value)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import promql_parser
 import pytest
 
+from operators.metrics import Metrics
 from tests.charts.rendering import Chart
 from tests.rules.promtool import Promtool
 from tests.rules.rendering import RUNBOOKS, Group, alerts, platform_rules, rules, run_rules, write_rules
@@ -16,8 +17,10 @@ from tests.rules.simulated import at, simulate
 from tests.tools.prometheus import Programs
 from trainer.metrics.catalogue import METRICS
 
-# Of dcgm-exporter, kube-state-metrics and Prometheus itself.
+# Of dcgm-exporter, kube-state-metrics, Prometheus itself and the operator.
 OTHERS = {"DCGM_FI_DEV_GPU_UTIL", "DCGM_FI_DEV_XID_ERRORS", "kube_deployment_spec_replicas", "up"}
+OTHERS |= {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+OTHERS |= {"gptrun_operator_actions_total"}  # has no series before the first action
 URL = "https://github.com/gpt-run/gpt-run/blob/main/docs/runbooks"
 SECTIONS = ["What it means", "What to look at", "What to do"]
 
@@ -57,9 +60,9 @@ def test_one_runs_rules_speak_of_no_other(chart: Chart) -> None:
         assert all('namespace="default", run="demo"' in found for found in selectors), rule["expr"]
 
 
-def test_a_run_has_the_alerts_of_the_platform_but_for_hardware(chart: Chart, groups: list[Group]) -> None:
+def test_a_run_has_the_alerts_of_the_platform_but_for_hardware_and_operator(chart: Chart, groups: list[Group]) -> None:
     missing = alerts(groups).keys() - alerts(run_rules(chart, release="demo")).keys()
-    assert missing == {"GptRunGpuIdle", "GptRunNewXid"}
+    assert missing == {"GptRunGpuIdle", "GptRunNewXid", "GptRunOperatorNotActing", "GptRunOperatorErrors"}
 
 
 def test_every_alert_says_what_where_and_what_to_do(groups: list[Group]) -> None:
