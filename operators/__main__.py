@@ -89,7 +89,6 @@ class Operator:
             status_interval_seconds=settings.status_interval_seconds,
         )
         self._known: dict[RunKey, TrainingRun] = {}
-        self._telling: set[asyncio.Task[None]] = set()
         self.metrics.follow(self._caches, self.lease.holds)
 
     async def run(self) -> None:
@@ -105,6 +104,7 @@ class Operator:
                 tasks.create_task(self._act())
         finally:
             await coordinators.close()
+            await self._events.settle()
             await runner.cleanup()
 
     async def _act(self) -> None:
@@ -146,9 +146,7 @@ class Operator:
         self._loop.forget(key)
         record = self._caches.jobs.get(job_key(run)) if run is not None else None
         if run is not None and record is not None and record.job.finished is None and self._leads():
-            task = asyncio.get_running_loop().create_task(self._events.left_alone(run, record.job.uid))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._events.left_alone(run, record.job.uid)
 
     def _heard(self, key: RunKey, coordinator: Coordinator | None) -> None:
         self._observer.heard(key, coordinator)

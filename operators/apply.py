@@ -103,7 +103,7 @@ class Applier:
             self._metrics.actions.labels(name, action.reason.value).inc()
             if key in self._troubles and self._troubles[key].action == name:
                 del self._troubles[key]
-            await self._events.done(run, action)
+            self._events.done(run, action)
         elif result is Result.OLD_NEWS:
             _log.info("left undone, for something has changed: %s", action.message, extra=about)
         return result

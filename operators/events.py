@@ -5,8 +5,10 @@ Their names are made of what they tell, so that the same thing is told once, who
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +29,7 @@ _WARNINGS = {
     ActionReason.LAUNCHER_SILENT,
 }
 _MESSAGE_CHARACTERS = 1000
+_SETTLE_SECONDS = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -36,15 +39,16 @@ class Events:
     def __init__(self, api: Api, identity: str) -> None:
         self._api = api
         self._identity = identity
+        self._telling: set[asyncio.Task[None]] = set()
 
-    async def done(self, run: TrainingRun, action: Action) -> None:
+    def done(self, run: TrainingRun, action: Action) -> None:
         """An action was done."""
         about = {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "name": run.name, "uid": run.uid}
         kind = "Warning" if action.reason in _WARNINGS else "Normal"
         upon = action.uid if isinstance(action, DeletePod | DeleteJob) else action.job_resource_version
-        await self._post(run.namespace, about, kind, action.reason.value, action.message, verb(action), upon)
+        self._tell(self._post(run.namespace, about, kind, action.reason.value, action.message, verb(action), upon))
 
-    async def left_alone(self, run: TrainingRun, job_uid: str) -> None:
+    def left_alone(self, run: TrainingRun, job_uid: str) -> None:
         """The TrainingRun was deleted; its job stays."""
         job = job_key(run)
         api_version = run.spec.job_ref.api_version
@@ -53,7 +57,18 @@ class Events:
             f"TrainingRun {run.name} was deleted; the {job.kind.value} goes on as it is, and nobody looks after it. "
             f"Make a TrainingRun again, or delete the {job.kind.value}"
         )
-        await self._post(run.namespace, about, "Normal", "TrainingRunDeleted", message, "Forget", run.uid)
+        self._tell(self._post(run.namespace, about, "Normal", "TrainingRunDeleted", message, "Forget", run.uid))
+
+    async def settle(self) -> None:
+        """At the end: wait for what is being told, a moment."""
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=_SETTLE_SECONDS)
+
+    def _tell(self, post: Coroutine[None, None, None]) -> None:
+        """Beside the work: what was done is told though the Lease was lost meanwhile."""
+        task = asyncio.get_running_loop().create_task(post)
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def _post(
         self, namespace: str, about: dict[str, str], kind: str, reason: str, message: str, action: str, upon: str
