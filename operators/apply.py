@@ -95,7 +95,10 @@ class Applier:
         record = self._caches.jobs.get(job_key(run))
         if record is None:
             return Result.OLD_NEWS
-        result = await self._act(run, record, action)
+        if isinstance(action, DeleteJob) and not await self._still_wished(run):
+            result = Result.OLD_NEWS
+        else:
+            result = await self._act(run, record, action)
         key, name = (run.namespace, run.name), verb(action)
         about = {"namespace": run.namespace, "run": run.name, "action": name, "reason": action.reason.value}
         if result is Result.DONE:
@@ -107,6 +110,17 @@ class Applier:
         elif result is Result.OLD_NEWS:
             _log.info("left undone, for something has changed: %s", action.message, extra=about)
         return result
+
+    async def _still_wished(self, run: TrainingRun) -> bool:
+        """Whether the TrainingRun is the one that was decided upon. The job's own version says nothing of that, and
+        somebody may just have asked to keep it."""
+        try:
+            found = run_record(await self._api.get(RUNS.path(run.namespace, run.name)))
+        except OldNews:
+            return False
+        self._caches.put(found, known=True)
+        same = (found.uid, found.generation) == (run.uid, run.generation)
+        return same and isinstance(found, TrainingRun) and not found.deleting
 
     async def _act(self, run: TrainingRun, record: JobRecord, action: Action) -> Result:
         backend = BACKENDS[record.job.kind]
