@@ -27,6 +27,9 @@ from trainer.elastic.reasons import Reason
 LARGEST_BYTES = 1_000_000
 _TIMEOUT = aiohttp.ClientTimeout(total=3, sock_connect=2)
 _AT_ONCE = 64
+# When the loop is so late with a question, what is waiting for its time is more urgent: every other one is left out. An
+# answer stays fresh for longer than two turns.
+_LATE_SECONDS = 1.0
 # Pods change in bursts; a question after each would be one too many.
 _SOON_SECONDS = 0.5
 _MESSAGE_CHARACTERS = 2000
@@ -68,6 +71,8 @@ class Coordinators:
         self._count = count
         self._timers: dict[RunKey, asyncio.TimerHandle] = {}
         self._tasks: dict[RunKey, asyncio.Task[None]] = {}
+        self._asked: set[RunKey] = set()
+        """Runs that were asked in their last turn, and can be left out of this one."""
         self._gate = asyncio.Semaphore(_AT_ONCE)
         # Coordinators close after each answer; their addresses seldom change.
         connector = aiohttp.TCPConnector(limit=_AT_ONCE, force_close=True, ttl_dns_cache=60)
@@ -90,6 +95,7 @@ class Coordinators:
         """Something happened to its pods: ask now."""
         timer = self._timers.get(key)
         if timer is not None and timer.when() - asyncio.get_running_loop().time() > _SOON_SECONDS:
+            self._asked.discard(key)
             self._in(key, _SOON_SECONDS)
 
     def expects(self, key: RunKey) -> bool:
@@ -100,16 +106,25 @@ class Coordinators:
 
     def drop(self, key: RunKey) -> None:
         """Ask this one no more."""
+        self._asked.discard(key)
+        self._cancel(key)
+
+    def _cancel(self, key: RunKey) -> None:
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
     def _in(self, key: RunKey, seconds: float) -> None:
-        self.drop(key)
-        self._timers[key] = asyncio.get_running_loop().call_later(seconds, self._start, key)
+        self._cancel(key)
+        due = asyncio.get_running_loop().time() + seconds
+        self._timers[key] = asyncio.get_running_loop().call_at(due, self._start, key, due)
 
-    def _start(self, key: RunKey) -> None:
+    def _start(self, key: RunKey, due: float) -> None:
         self._timers.pop(key, None)
+        if asyncio.get_running_loop().time() - due > _LATE_SECONDS and key in self._asked:
+            self._asked.discard(key)
+            self._next_turn(key)
+            return
         if key not in self._tasks:
             self._tasks[key] = asyncio.get_running_loop().create_task(self._poll(key))
 
@@ -120,13 +135,17 @@ class Coordinators:
                 async with self._gate:
                     outcome, coordinator = await self.ask(question)
                 self._count(outcome)
+                self._asked.add(key)
                 self._heard(key, coordinator)
         finally:
             self._tasks.pop(key, None)
             if self._question(key) is not None:
-                now = asyncio.get_running_loop().time()
-                turns = math.floor((now - self._interval * turn_of(key)) / self._interval) + 1
-                self._in(key, self._interval * (turns + turn_of(key)) - now)
+                self._next_turn(key)
+
+    def _next_turn(self, key: RunKey) -> None:
+        now = asyncio.get_running_loop().time()
+        turns = math.floor((now - self._interval * turn_of(key)) / self._interval) + 1
+        self._in(key, self._interval * (turns + turn_of(key)) - now)
 
     async def ask(self, question: Question) -> tuple[Outcome, Coordinator | None]:
         """One question."""

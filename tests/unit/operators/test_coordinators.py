@@ -161,3 +161,32 @@ def test_runs_are_asked_until_there_is_nobody_to_ask() -> None:
     asyncio.run(_served(work))
     assert heard == [key] * 3
     assert counted == [Outcome.ANSWERED] * 3
+
+
+def test_a_loop_that_is_late_asks_every_other_time() -> None:
+    """What else waits for its time is more urgent; an answer is fresh for longer than two turns."""
+    asked: list[RunKey] = []
+
+    class Late(Coordinators):
+        async def ask(self, question: Question) -> tuple[Outcome, Coordinator | None]:
+            return Outcome.SILENT, None
+
+    async def work() -> None:
+        asker = Late(10, lambda _: Question("", ""), lambda key, _: asked.append(key), lambda _: None)
+        now = asyncio.get_running_loop().time()
+
+        async def turn(late: float) -> int:
+            """One turn that comes so late; how often it asked."""
+            before = len(asked)
+            asker.want(("runs", "demo"))
+            asker._start(("runs", "demo"), now - late)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return len(asked) - before
+
+        assert [await turn(late) for late in (5, 5, 5, 5)] == [1, 0, 1, 0], "never left out before it was asked once"
+        assert [await turn(late) for late in (0.1, 0.1, 5, 0.1)] == [1, 1, 0, 1]
+        await asyncio.sleep(0)
+        await asker.close()
+
+    asyncio.run(work())
