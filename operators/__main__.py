@@ -20,7 +20,7 @@ from operators.crd_age import SCHEMAS, missing_fields
 from operators.events import Events
 from operators.handlers import Watches
 from operators.kube import Api, ApiError, Away, LoginError
-from operators.lease import Lease
+from operators.lease_thread import LeaseThread
 from operators.loop import Loop
 from operators.metrics import Metrics, serve
 from operators.observe import Observer
@@ -71,7 +71,7 @@ class Operator:
         self.metrics = Metrics()
         self._caches = Caches(self._changed)
         self._watches = Watches(api, self._caches, settings.namespace, self._kinds_changed)
-        self.lease = Lease(api, settings.lease_namespace, settings.lease_name, settings.identity, self._leads_now)
+        self.lease = LeaseThread(settings.lease_namespace, settings.lease_name, settings.identity, self._leads_now)
         self._observer = Observer(
             self._caches,
             self._watches.serves,
@@ -123,7 +123,7 @@ class Operator:
 
     def _leads_now(self, held: bool) -> None:
         self.metrics.leader.set(held)
-        self._loop.lead()
+        self._loop.lead(held)
 
     def _changed(self, key: RunKey, pods: bool) -> None:
         """The caches have news of a run."""

@@ -3,13 +3,14 @@
 The holder renews every second; one that could not stops acting before others may take the Lease over, by its own
 monotonic clock. Others take it when its record has not changed for the whole duration, by theirs: no two clocks are
 ever compared. At its end the holder gives the Lease back, so that a roll-out pauses control for less than a second.
-`Candidate` is pure; `Lease` asks the API server.
+`Candidate` is pure; `Lease` asks the API server, on a thread of its own (`lease_thread`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,8 +77,13 @@ class Candidate:
         return self._seen_at + (self._record.duration_seconds if self._record is not None else 0.0)
 
     def holds(self, now: float) -> bool:
-        """Whether we may act."""
-        return self._held_from is not None and now < self._held_from + self._duration - _MARGIN_SECONDS
+        """Whether we may act. Asked on other threads, too."""
+        return now < self.held_until()
+
+    def held_until(self) -> float:
+        """When we have to stop unless it is renewed before."""
+        held_from = self._held_from
+        return -math.inf if held_from is None else held_from + self._duration - _MARGIN_SECONDS
 
 
 class Lease:
@@ -94,19 +100,25 @@ class Lease:
         self._object: dict[str, Any] | None = None
         self._told = False
         self._said = ""
+        self._turns = asyncio.Lock()
+        self._over = False
 
     def holds(self) -> bool:
         """Whether we may act at this moment."""
         return self._candidate.holds(time.monotonic())
 
     async def run(self) -> None:
-        """Compete until cancelled."""
+        """Compete until it is given back."""
         while True:
             trouble = ""
             try:
-                await self._turn()
-            except (ApiError, Away) as error:
-                trouble = str(error)
+                async with self._turns:
+                    if self._over:
+                        return
+                    async with asyncio.timeout(self._patience()):
+                        await self._turn()
+            except (ApiError, Away, TimeoutError) as error:
+                trouble = str(error) or "no answer"
                 self._object = None
             if trouble and trouble != self._said:
                 _log.warning("the Lease %s/%s: %s", self._namespace, self._name, trouble)
@@ -117,20 +129,28 @@ class Lease:
 
     async def give_back(self) -> None:
         """At the end: let another one start at once."""
-        held = self.holds()
-        self._candidate.given_back()
-        self._tell()
-        if held and self._object is not None:
-            try:
-                await self._write("")
-            except (ApiError, Away) as error:
-                _log.warning("the Lease is not given back: %s", error)
+        self._over = True
+        async with self._turns:  # a renewal on its way would make it ours again
+            held = self.holds()
+            self._candidate.given_back()
+            self._tell()
+            if held and self._object is not None:
+                try:
+                    await self._write("")
+                except (ApiError, Away) as error:
+                    _log.warning("the Lease is not given back: %s", error)
 
     def _pause(self, trouble: bool) -> float:
-        if self.holds():
-            return RENEW_SECONDS / 2 if trouble else RENEW_SECONDS
+        held = self._candidate.held_until() - time.monotonic()
+        if held > 0:
+            return min(RENEW_SECONDS / 2 if trouble else RENEW_SECONDS, held)  # its end is told at once
         left = self._candidate.free_at() - time.monotonic()
         return min(_LOOK_SECONDS, left) if left > 0 else _LOOK_SECONDS / 5
+
+    def _patience(self) -> float | None:
+        """Seconds that a turn may take: that it is lost must not be told late."""
+        held = self._candidate.held_until() - time.monotonic()
+        return held if held > 0 else None
 
     def _tell(self) -> None:
         held = self.holds()

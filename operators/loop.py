@@ -3,7 +3,8 @@
 A run has at most one pass at a time; whatever happens to it meanwhile makes one more, however much it was. Passes are
 made while this replica holds the Lease, a few at a time, and again when a decision's window ends, when a pass has
 failed (later each time) and now and then though nothing was heard. One that stands by keeps what there is to do until
-it holds the Lease, so that one that lost it for a moment has nothing to begin anew.
+it holds the Lease, so that one that lost it for a moment has nothing to begin anew; passes that are going on when it is
+lost are broken off, wherever they are.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 1.0, 30.0
 # The longest that a run is left alone.
 _RESYNC_SECONDS = 300.0
 _ROOM_SECONDS = 5.0
+# What is newer than this when the Lease comes may be news to everybody: the holder before may have died long before.
+_UNSEEN_SECONDS = 30.0
 # How often one that stands by looks whether it holds the Lease.
 _LEASE_SECONDS = 0.1
 _log = logging.getLogger(__name__)
@@ -65,32 +68,48 @@ class Loop:
         self.coordinators: Coordinators | None = None
         self._news: asyncio.Queue[RunKey] = asyncio.Queue()
         self._figures: asyncio.Queue[RunKey] = asyncio.Queue()
-        # Runs to pass over, with when the oldest reason came up; those that wait for news, not for figures; and those
-        # of which a pass is going on.
+        # Runs to pass over, with when the oldest reason came up (while standing by, the newest); those of them that
+        # wait for news, not for figures; and passes that are going on.
         self._waiting: dict[RunKey, float] = {}
         self._urgent: set[RunKey] = set()
-        self._busy: set[RunKey] = set()
+        self._passes: dict[RunKey, asyncio.Task[None]] = {}
         self._gate = asyncio.Lock()
         self._timers: dict[RunKey, asyncio.TimerHandle] = {}
         self._failures: dict[RunKey, int] = {}
         self._written: dict[RunKey, float] = {}
         self._started = time.monotonic()
+        self._leading = False
         self._said_away = -_LONGEST_BACKOFF_SECONDS
 
     def touch(self, key: RunKey, *, figures: bool = False) -> None:
         """Something of this run may be new; figures: perhaps only what its coordinator says."""
-        if key in self._urgent or (figures and key in self._waiting):
+        if (figures and key in self._waiting) or (self._leading and key in self._urgent):
             return
         # One that waits behind figures is put before them; its other turn finds nothing left to do.
         self._waiting[key] = time.monotonic()
         if not figures:
             self._urgent.add(key)
-        if key not in self._busy:
+        if self._leading and key not in self._passes:
             self._queue_of(key).put_nowait(key)
 
-    def lead(self) -> None:
+    def lead(self, held: bool) -> None:
         """The Lease came or went."""
-        self._started = time.monotonic()
+        self._leading, self._started = held, time.monotonic()
+        if held:
+            self._begin()
+            return
+        for key, task in self._passes.items():
+            self.touch(key)  # the first thing to do with the Lease
+            task.cancel()
+
+    def _begin(self) -> None:
+        """Queue what came up meanwhile, the newest first; what the holder before will have seen goes with the figures,
+        where it is in nobody's way."""
+        for key in sorted(self._waiting, key=lambda key: -self._waiting[key]):
+            if self._waiting[key] < self._started - _UNSEEN_SECONDS:
+                self._urgent.discard(key)
+            if key not in self._passes:
+                self._queue_of(key).put_nowait(key)
 
     def touch_all(self) -> None:
         """Something that concerns all runs is new; what is new of one alone goes first."""
@@ -112,17 +131,19 @@ class Loop:
         while True:
             key = await queue.get()
             await self._until_leader()
-            if key in self._busy:  # its end puts it back
+            if key in self._passes:  # its end puts it back
                 continue
             since = self._waiting.pop(key, None)
             if since is None:
                 continue
             self._urgent.discard(key)
-            self._busy.add(key)
+            task = asyncio.get_running_loop().create_task(self._guarded(key, max(since, self._started)))
+            self._passes[key] = task
             try:
-                await self._guarded(key, max(since, self._started))
+                await asyncio.wait((task,))  # one that is broken off ends no worker
             finally:
-                self._busy.discard(key)
+                task.cancel()
+                del self._passes[key]
                 if key in self._waiting:
                     self._queue_of(key).put_nowait(key)
 
@@ -147,6 +168,7 @@ class Loop:
             _log.exception("the pass failed", extra={"namespace": key[0], "run": key[1]})
         else:
             self._failures.pop(key, None)
+            self._metrics.last_pass.set_to_current_time()
             if key in self._caches.runs:
                 self._again(key, min(again, _RESYNC_SECONDS * random.uniform(0.8, 1.2)))
 
@@ -168,7 +190,6 @@ class Loop:
         observed = self._observer.observe(run, now)
         with self._metrics.decision_seconds.time():
             decision = decide(observed, now)
-            self._metrics.last_pass.set_to_current_time()
         return await self._carry_out(run, decision, now, since)
 
     async def _carry_out(self, run: TrainingRun, decision: Decision, now: datetime, since: float) -> float:
@@ -263,9 +284,9 @@ class Loop:
         seen: Any = None
         while True:
             await asyncio.sleep(_ROOM_SECONDS)
+            if self._leads() and not self._caches.runs:
+                self._metrics.last_pass.set_to_current_time()
             if seen != self._caches.revision:
                 seen = self._caches.revision
                 for key in self._observer.follows_capacity():
                     self.touch(key)
-            if self._leads() and not self._caches.runs:
-                self._metrics.last_pass.set_to_current_time()
