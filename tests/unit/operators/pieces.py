@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from operators.actions import Action, Decision
-from operators.api import TrainingRun
+from operators.api import TrainingRun, TrainingRunStatus
 from operators.observed import Coordinator, Job, Node, Observed, Pod
 
 
@@ -76,3 +76,5 @@ class Did:
     action: Action
     seen: Observed
     old_news: bool
+    status: TrainingRunStatus
+    """That was decided with it."""

@@ -25,7 +25,8 @@ FAULTS = (
     "lose", "cut-off", "give-back", "freeze", "crash", "killed", "fail", "free", "remove", "scale", "no-wish",
     "scale-job", "suspend", "go-on", "suspend-job", "resume-job", "break", "mend", "take-room", "free-room",
     "refuse", "coordinator-away", "coordinator-back", "replace-coordinator", "lag", "no-lag", "clock",
-    "kill-operator", "die-between", "stall-operator", "meddle", "admit", "evict", "bounds", "reboot",
+    "kill-operator", "die-between", "stall-operator", "meddle", "admit", "evict", "bounds", "reboot", "fail-again",
+    "tell-suspend", "tell-resume",
 )  # fmt: skip
 ENDS = ("succeed", "succeed", "break-down", "keep", "make-anew")
 Schedule = list[tuple[int, str, int]]
@@ -51,6 +52,9 @@ def strike(cluster: Cluster, fault: str, number: int) -> None:
             cluster.fail(pod, 1 if fault == "crash" else 137)
         case "fail":
             cluster.fail_workers(COUNTED[number % len(COUNTED)])
+        case "fail-again":
+            error = cluster.error
+            cluster.fail_workers(error.reason if error is not None and error.reason else COUNTED[0])
         case "free":
             cluster.fail_workers(FREE[number % len(FREE)])
         case "remove":
@@ -95,6 +99,8 @@ def _wish(cluster: Cluster, fault: str, number: int) -> None:
             cluster.edit_job("hand", replicas=number + 1)
         case "suspend-job" | "resume-job":
             cluster.edit_job("hand", suspend=fault == "suspend-job")
+        case "tell-suspend" | "tell-resume":
+            cluster.tell_job(fault == "tell-suspend")
         case "meddle":
             cluster.meddler = True
         case "break" | "mend":
@@ -139,6 +145,8 @@ def check_actions(did: list[Did]) -> None:
         match one.action:
             case Scale():
                 _check_scale(one.action, one.seen)
+                held = one.status.suspension
+                assert held is None or held.overruled or job.suspend, "scaled while it is to be suspended"
             case Suspend() | Resume():
                 assert job.suspend == isinstance(one.action, Resume)
             case DeletePod(force=True):

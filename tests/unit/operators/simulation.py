@@ -136,12 +136,19 @@ class Cluster:
             self.suspended_by = who if changes["suspend"] else None
             # Between two looks a person resumed and suspended it: nothing tells that from a suspension that lasted.
             held = self.run.status.suspension
-            if changes["suspend"] and held is not None and self.job.mark.endswith(held.time.isoformat("T", "seconds")):
+            mark = changes.get("mark", self.job.mark)
+            if changes["suspend"] and held is not None and mark.endswith(held.time.isoformat("T", "seconds")):
                 self.suspended_by = "either"
             if not changes["suspend"]:
                 self.unforgiven.clear()
         if any(getattr(self.job, key) != value for key, value in changes.items()):
             self._change_job(**changes)
+
+    def tell_job(self, suspend: bool) -> None:
+        """gpt-run job suspend, or resume: the operator's mark goes, and it is a person's word from then on."""
+        self.edit_job("hand", suspend=suspend, mark="")
+        if self.job.suspend and self.suspended_by != "queue":
+            self.suspended_by = "hand"
 
     def finish(self, *, succeeded: bool) -> None:
         """The job is over, as its own controller says."""
@@ -380,7 +387,7 @@ class Cluster:
                 self.meddler = False
                 self.edit_job("hand", suspend=isinstance(action, Suspend))
             self.tries.append(self.tick)
-            self._do(action, plan.seen, plan.old_news)
+            self._do(action, plan)
         return True
 
     def _write(self, plan: Plan) -> bool:
@@ -432,8 +439,9 @@ class Cluster:
         newest = len(self.history) - 1
         return seen, any(at != newest for at in operator.seen.values())
 
-    def _do(self, action: Action, seen: Observed, old_news: bool) -> None:
+    def _do(self, action: Action, plan: Plan) -> None:
         """As the API server would: nothing that was decided upon another version."""
+        seen = plan.seen
         match action:
             case (
                 Scale(job_resource_version=version)
@@ -449,7 +457,10 @@ class Cluster:
             case DeleteJob(uid=uid, job_resource_version=version):
                 if self.job_gone or uid != self.job.uid or version not in ("", self.job.resource_version):
                     return
-        self.did.append(Did(self.tick, action, seen, old_news))
+                # The operator looks at the TrainingRun once more before it does what cannot be undone.
+                if seen.run.generation != self.run.generation:
+                    return
+        self.did.append(Did(self.tick, action, seen, plan.old_news, plan.decision.status))
         match action:
             case Scale():
                 assert self.job.replicas != action.replicas, "scaled to what it has"

@@ -69,7 +69,10 @@ def test_a_run_comes_through(seed: int, follow: bool, queue: bool, kind: JobKind
 
 
 OLD_NEWS = ("lag", "stall-operator", "die-between", "kill-operator")
-WISHES = (*OLD_NEWS, "suspend", "go-on", "suspend", "go-on", "suspend-job", "resume-job", "meddle", "scale")
+WISHES = (
+    *(*OLD_NEWS, "suspend", "go-on", "suspend", "go-on", "suspend-job", "resume-job", "meddle", "scale"),
+    *("tell-suspend", "tell-resume"),
+)
 
 
 @given(seed=st.integers(0, 2**32), lag=st.integers(0, MOST_LAG), faults=schedules(WISHES, gap=4))
@@ -106,7 +109,7 @@ def test_jobs_end_and_are_made_anew(seed: int, queue: bool, faults: Schedule) ->
 
 
 BUDGET_FAULTS = (
-    *("fail", "fail", "free", "remove", "lose", "give-back", "reboot", "scale-job"),
+    *("fail", "fail-again", "fail-again", "free", "remove", "lose", "give-back", "reboot", "scale-job"),
     *("lag", "no-lag", "clock", "kill-operator", "die-between"),
 )
 

@@ -92,6 +92,10 @@ CAPACITY = [
     Case("no room", world(run=run(follow()), room=0)),
     Case("room does not matter where it is not followed", world(**ROOM)),
     Case("a job in a queue never follows room", world(run=run(follow()), job=job(**KUEUE), **ROOM)),
+    Case(
+        "nor does one whose pods find no node: Kueue set the room aside, and takes it back",
+        world(run=run(follow()), job=job(**KUEUE), pods=pods(p2=pending(2, 9000), p3=pending(3, 9000)), room=0),
+    ),
     Case("no growth while a pod waits", world(run=run(follow()), pods=pods(p3=pending(3, 10)), **ROOM), look_again=890),
     Case("no growth before all pods are there", world(run=run(follow()), job=job(replicas=5), **ROOM)),
     Case("no growth while a pod goes", world(run=run(follow()), pods=pods(p3=pod(3, deleting=True)), **ROOM)),

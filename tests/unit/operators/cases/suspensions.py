@@ -108,6 +108,18 @@ SUSPEND = [
         "Draining",
         look_again=55,
     ),
+    Case(
+        "asked for and taken back: nothing is scaled before it is known whether it was done",
+        world(run=run({"replicas": 6}, {"suspension": suspension(jobGeneration=0, time=ago(5))})),
+        (),
+        "Draining",
+    ),
+    Case(
+        "nor upon old news of a job that is suspended",
+        world(run=run({"suspend": True, "replicas": 6}, HELD), job=job(generation=5)),
+        (),
+        "Draining",
+    ),
     Case("taken back, and it never was", world(run=run({}, {"suspension": suspension(jobGeneration=0, time=ago(61))}))),
     Case("a suspension of an earlier job of that name", world(run=run({}, {"suspension": suspension(jobUid="older")}))),
     Case(
@@ -251,6 +263,13 @@ FAILURES = [
         ),
         ("suspend BudgetExhausted",),
         "Failed",
+    ),
+    Case(
+        "an older answer, whose counter is lower, tells of no failure",
+        world(
+            run=run({}, {"failures": {**TIMES["failures"], "seen": {"coordinator/c1/Hung": 3}}}),
+            coordinator=coordinator(restarts={"Hung": 2}),
+        ),
     ),
     Case(
         "failures long ago are forgotten",
