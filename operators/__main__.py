@@ -93,7 +93,7 @@ class Operator:
 
     async def run(self) -> None:
         """Until cancelled."""
-        runner, port = await serve(self.metrics, self._settings.metrics_port, lambda: self._watches.synced)
+        runner, port = await serve(self.metrics, self._settings.metrics_port, self._healthy)
         _log.info("metrics and health on port %d", port)
         coordinators = Coordinators(self._settings.poll_seconds, self._observer.question, self._heard, self._count)
         self._loop.coordinators = coordinators
@@ -114,6 +114,10 @@ class Operator:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.lease.run())
             tasks.create_task(self._loop.run())
+
+    def _healthy(self) -> bool:
+        """Everything was seen once, and goes on being seen."""
+        return self._watches.synced and self._watches.alive
 
     def _leads(self) -> bool:
         return self.lease.holds()

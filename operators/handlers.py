@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,8 +30,14 @@ from operators.records import node_record, pod_record, run_record
 RUNS = Resource(GROUP, VERSION, PLURAL)
 PODS = Resource("", "v1", "pods")
 NODES = Resource("", "v1", "nodes")
-# A kind that is missing is looked for again after so long; one whose watch failed is watched again.
+# A kind that is missing is looked for again after so long; one whose watch failed is watched again. What may be an API
+# server that has only just started (no such kind, no such right) is asked a second time before it is believed.
 _AGAIN_SECONDS, _RESTART_SECONDS = 20.0, 2.0
+# The API server ends a watch after so long, with a bookmark before it; one that is silent for longer is taken for dead.
+# Its own minute between bookmarks would let a watch that an interruption left hanging stay so for a minute.
+_WATCH_SECONDS, _SILENT_SECONDS = 20, 25.0
+# A watch's thread says that it lives so often; when it has not for so long, the process is no good any more.
+_BEAT_SECONDS, _DEAD_SECONDS = 2.0, 60.0
 # Objects that went while a watch was interrupted are found so often; and so soon after a new list was seen.
 _SWEEP_SECONDS, _LISTED_SECONDS = 300.0, 1.0
 _log = logging.getLogger(__name__)
@@ -72,6 +79,8 @@ class Watches:
         self._synced: set[Resource] = set()
         self._full = False
         self._listed: dict[Resource, asyncio.Event] = {}
+        self._beats: dict[Resource, float] = {}
+        """When each kind's watch was last known to be alive, or its task to be busy beginning another one."""
         self._skipped: set[str] = set()
         """UIDs of objects that are no use."""
 
@@ -87,10 +96,20 @@ class Watches:
         )
         return self._full
 
+    @property
+    def alive(self) -> bool:
+        """Whether no watch's thread has died or hangs: what it was to tell would not be missed otherwise."""
+        now = time.monotonic()
+        return all(now - beat < _DEAD_SECONDS for beat in self._beats.values())
+
+    def _beat(self, kind: Kind) -> None:
+        self._beats[kind.resource] = time.monotonic()
+
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for kind in kinds():
+                self._beat(kind)
                 self._listed[kind.resource] = asyncio.Event()
                 tasks.create_task(self._watch(kind))
                 tasks.create_task(self._sweep(kind))
@@ -100,6 +119,7 @@ class Watches:
         said = ""
         while True:
             trouble, wait = "", _AGAIN_SECONDS
+            self._beat(kind)
             try:
                 if await self._is_served(kind):
                     # kopf would not say which right it lacks.
@@ -109,16 +129,21 @@ class Watches:
                     wait = _RESTART_SECONDS
             except Forbidden as error:
                 trouble = f"{kind.resource.plural} are not seen: {error}"
+                wait = _AGAIN_SECONDS if trouble == said else _RESTART_SECONDS
             except (ApiError, Away) as error:
                 trouble, wait = str(error), _RESTART_SECONDS
             if trouble and trouble != said:
                 _log.error(trouble, extra={"kind": kind.resource.plural})
             said = trouble
+            self._beat(kind)
             await asyncio.sleep(wait)
 
     async def _is_served(self, kind: Kind) -> bool:
         """Ask, and tell what is new."""
         served = await self._api.served(kind.resource)
+        if not served and self._served.get(kind.resource, False):
+            await asyncio.sleep(_RESTART_SECONDS)
+            served = await self._api.served(kind.resource)
         if self._served.get(kind.resource) != served:
             self._served[kind.resource] = served
             if not served:
@@ -138,13 +163,17 @@ class Watches:
             stop, loop = asyncio.Event(), asyncio.get_running_loop()
             # kopf leaves tasks behind when it fails to start; how the watch ended is told below.
             loop.set_exception_handler(_left_behind)
-            await kopf.operator(
-                registry=self._registry(kind),
-                settings=settings(),
-                standalone=True,
-                stop_flag=stop,
-                **_scope(self._namespace if kind.namespaced else ""),
-            )
+            beats = asyncio.create_task(self._keep_beating(kind))
+            try:
+                await kopf.operator(
+                    registry=self._registry(kind),
+                    settings=settings(),
+                    standalone=True,
+                    stop_flag=stop,
+                    **_scope(self._namespace if kind.namespaced else ""),
+                )
+            finally:
+                beats.cancel()
 
         def body() -> None:
             try:
@@ -168,6 +197,12 @@ class Watches:
             if not ended.is_set() and loop is not None and stop is not None:
                 with contextlib.suppress(RuntimeError):  # it has ended, and its word of that is on its way
                     loop.call_soon_threadsafe(stop.set)
+
+    async def _keep_beating(self, kind: Kind) -> None:
+        """On the watch's own thread."""
+        while True:
+            self._beat(kind)
+            await asyncio.sleep(_BEAT_SECONDS)
 
     def _registry(self, kind: Kind) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
@@ -256,6 +291,8 @@ def settings() -> kopf.OperatorSettings:
     found.queueing.idle_timeout = 0.5
     found.watching.chunk_size = 500
     found.watching.connect_timeout = 3.0
+    found.watching.server_timeout = _WATCH_SECONDS
+    found.watching.inactivity_timeout = _SILENT_SECONDS
     found.networking.request_timeout = 30.0
     found.networking.error_backoffs = (0.5, 1.0, 2.0, 3.0)
     return found
