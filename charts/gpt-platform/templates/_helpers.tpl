@@ -36,7 +36,7 @@ app.kubernetes.io/component: operator
 {{- define "gpt-platform.operatorRules" -}}
 - apiGroups: [gptrun.io]
   resources: [trainingruns]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [gptrun.io]
   resources: [trainingruns/status]
   verbs: [patch]

@@ -6,7 +6,7 @@ from tests.charts.rendering import Chart, Object
 
 NODES = {("", "nodes"): ["list", "watch"]}
 OF_RUNS = {
-    ("gptrun.io", "trainingruns"): ["list", "watch"],
+    ("gptrun.io", "trainingruns"): ["get", "list", "watch"],
     ("gptrun.io", "trainingruns/status"): ["patch"],
     ("kubeflow.org", "pytorchjobs"): ["list", "watch", "patch", "delete"],
     ("ray.io", "rayjobs"): ["list", "watch", "patch", "delete"],
