@@ -28,6 +28,8 @@ class Place:
     """Where a rank runs; told to rank 0 once."""
 
     node: str
+    host: str
+    """What its system calls itself: in a pod the pod's name, by which two runs on one node are told apart."""
     gpu: int | None
     """Index among the GPUs that the process sees; None on a CPU."""
     gpu_name: str | None
@@ -63,6 +65,7 @@ class Machine:
         self._device = device
         self.place = Place(
             node=os.environ.get(NODE_VARIABLE) or platform.node(),
+            host=platform.node(),
             gpu=device.index if on_gpu else None,
             gpu_name=torch.cuda.get_device_name(device) if on_gpu else None,
             tells_of_node=tells_of_node,

@@ -325,7 +325,7 @@ def _claim(
             world_size=world.world_size,
             config_sha256=identity.hashes.config_sha256,
             base_checkpoint=base,
-            hosts=sorted({place.node for place in places}),
+            hosts=sorted({place.host for place in places}),
             image=os.environ.get("GPTRUN_IMAGE"),
             git_commit=os.environ.get("GPTRUN_GIT_COMMIT"),
             previous_end=PreviousEnd(**previous) if previous is not None else None,

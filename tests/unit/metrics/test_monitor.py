@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import time
@@ -45,7 +46,9 @@ def monitor(folder: Path, places: list[Place], **changes: Any) -> Monitor:
 
 
 def gpus(count: int) -> list[Place]:
-    return [Place(f"node-{rank // 8}", rank % 8, "NVIDIA H100", rank % 8 == 0) for rank in range(count)]
+    return [
+        Place(f"node-{rank // 8}", f"pod-{rank // 8}", rank % 8, "NVIDIA H100", rank % 8 == 0) for rank in range(count)
+    ]
 
 
 def lines(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -149,3 +152,9 @@ def test_a_process_knows_when_it_started() -> None:
     )
     started = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
     assert before - 0.05 < started < time.time() - 0.5
+
+
+def test_a_pod_is_told_from_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTRUN_NODE", "node-7")
+    place = Machine(DEVICE, tells_of_node=True).place
+    assert (place.node, place.host) == ("node-7", platform.node())
