@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.rules import test_operator
 from tests.rules.promtool import Promtool
 from tests.rules.rendering import Group, alerts
 from tests.rules.simulated import Run, Samples, at, script, simulate
@@ -263,7 +264,8 @@ def test_alerts_go_with_one_run_only(promtool: Promtool) -> None:
 
 
 def test_every_alert_is_tested(groups: list[Group]) -> None:
-    tests = " ".join(name for name in globals() if name.startswith("test_"))
+    modules = {**globals(), **vars(test_operator)}
+    tests = " ".join(name for name in modules if name.startswith("test_"))
     for alert in alerts(groups):
         words = re.findall("[A-Z][a-z]+", alert.removeprefix("GptRun"))
         assert f"test_{'_'.join(words).lower()}" in tests

@@ -47,11 +47,11 @@ def samples(trouble: str = "") -> Samples:
     ("trouble", "quiet", "fires", "resolved"),
     [("no-leader", 24, 26, 47), ("gone", 24, 26, 47), ("stuck", 34, 37, 47)],
 )
-def test_not_acting(promtool: Promtool, trouble: str, quiet: int, fires: int, resolved: int) -> None:
+def test_operator_not_acting(promtool: Promtool, trouble: str, quiet: int, fires: int, resolved: int) -> None:
     promtool.firing(samples(trouble), {quiet: (), fires: ACTING, resolved: ()}, ever=(ACTING,))
 
 
-def test_errors(promtool: Promtool) -> None:
+def test_operator_errors(promtool: Promtool) -> None:
     promtool.firing(samples("failing"), {24: (), 44: ERRORS, 59: ()}, ever=(ERRORS,))
 
 

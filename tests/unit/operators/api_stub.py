@@ -20,12 +20,15 @@ from aiohttp import web
 Body = dict[str, Any]
 T = TypeVar("T")
 KINDS = {
-    ("", "v1"): ("pods", "nodes", "events"),
+    # kopf starts only where it finds namespaces and definitions.
+    ("", "v1"): ("pods", "nodes", "events", "namespaces"),
+    ("apiextensions.k8s.io", "v1"): ("customresourcedefinitions",),
     ("gptrun.io", "v1alpha1"): ("trainingruns",),
     ("kubeflow.org", "v1"): ("pytorchjobs",),
     ("ray.io", "v1"): ("rayjobs",),
     ("coordination.k8s.io", "v1"): ("leases",),
 }
+CLUSTER_WIDE = ("nodes", "namespaces", "customresourcedefinitions")
 
 
 class ApiStub:
@@ -150,7 +153,7 @@ class ApiStub:
                 "name": plural,
                 "singularName": plural[:-1],
                 "kind": plural,
-                "namespaced": plural != "nodes",
+                "namespaced": plural not in CLUSTER_WIDE,
                 "verbs": verbs,
             }
             for plural in KINDS.get((group, version), ())
