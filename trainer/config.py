@@ -31,6 +31,8 @@ from trainer.train.config import (
 )
 
 LENGTH_KEYS = ("steps", "epochs", "tokens")
+# Tasks that go on from a trained model.
+ADAPTING_TASKS = ("finetune", "sft")
 
 
 def _with_preset(model_schema: dict[str, Any]) -> None:
@@ -50,8 +52,10 @@ class RunConfig(Settings):
 
     name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")
     """Name of the run: a DNS-1035 label of at most 40 characters; the folder below the store."""
-    task: Literal["pretrain", "evaluate"] = "pretrain"
-    """`pretrain` trains; `evaluate` computes the validation loss of the checkpoint named by `resume` and ends."""
+    task: Literal["pretrain", "finetune", "sft", "evaluate"] = "pretrain"
+    """`pretrain` trains; `finetune` goes on from `initial_weights` with text of a domain, the first source, and watches
+    what the model forgets of the others; `sft` trains `initial_weights` on the answers of conversations; `evaluate`
+    computes the validation loss of the checkpoint named by `resume` and ends."""
     seed: int = Field(default=1, ge=0, lt=2**63)
     """Seeds initial weights, data order and dropout."""
     steps: int | None = Field(default=None, ge=1)
@@ -81,7 +85,8 @@ class RunConfig(Settings):
     resume: str = "latest"
     """Checkpoint to go on from: `latest`, `best`, `step:N`, a name, a full URL, or `none` to start from step 0."""
     initial_weights: str | None = None
-    """Local Hugging Face folder whose weights a run starts with at step 0; by default they are drawn from `seed`."""
+    """Weights that a run starts with at step 0: a local Hugging Face folder, or a checkpoint as `STORE/RUN`,
+    `STORE/RUN@best`, `STORE/RUN@step:N` or its URL. Null draws them from `seed`."""
     elastic: ElasticConfig = ElasticConfig()
     """The launcher."""
     guard: GuardConfig = GuardConfig()
@@ -101,6 +106,7 @@ class RunConfig(Settings):
             *self._length_problems(),
             *self._batch_problems(),
             *self._data_problems(),
+            *self._task_problems(),
             *self._tracker_problems(),
             *self._secret_problems(),
         ]
@@ -139,9 +145,22 @@ class RunConfig(Settings):
         problems = []
         if self.evaluate.early_stopping.patience and not self.evaluate.every_steps:
             problems.append("evaluate.early_stopping.patience: needs evaluate.every_steps above 0")
+        return problems
+
+    def _task_problems(self) -> list[str]:
+        problems = []
         if self.task == "evaluate" and self.resume == "none":
             problems.append(
                 "resume: task evaluate needs a checkpoint; found `none`, give latest, best, step:N or a URL"
+            )
+        if self.task in ADAPTING_TASKS and self.initial_weights is None:
+            problems.append(
+                f"initial_weights: task {self.task} goes on from a trained model; found none, give a Hugging Face "
+                "folder or a checkpoint (STORE/RUN, STORE/RUN@best), or set task: pretrain"
+            )
+        if self.task == "sft" and self.data.document_mask:
+            problems.append(
+                "data.document_mask: task sft keeps the samples of a sequence apart by itself; remove the key"
             )
         return problems
 

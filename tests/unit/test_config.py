@@ -107,3 +107,23 @@ def test_trackers_are_picked_by_type() -> None:
     config = load_run_config("tiny-gpt2", ["trackers=[{type: tensorboard}, {type: wandb, mode: offline}]"])
     assert [tracker.type for tracker in config.trackers] == ["tensorboard", "wandb"]
     assert load_run_config("tiny-gpt2", ["trackers=null"]).trackers == ()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["task=finetune"], "initial_weights: task finetune goes on from a trained model"),
+        (["task=sft"], "initial_weights: task sft goes on from a trained model"),
+        (["task=sft", "initial_weights=runs/base", "data.document_mask=true"], "data.document_mask: task sft"),
+        (["task=tune"], "task: "),
+    ],
+)
+def test_a_task_without_what_it_needs_is_refused(overrides: list[str], key: str) -> None:
+    with pytest.raises(UserError, match=key):
+        load_run_config("tiny-gpt2", overrides)
+
+
+@pytest.mark.parametrize("task", ["finetune", "sft"])
+def test_a_task_that_adapts_takes_a_checkpoint(task: str) -> None:
+    config = load_run_config("tiny-gpt2", [f"task={task}", "initial_weights=runs/base@best"])
+    assert (config.task, config.initial_weights) == (task, "runs/base@best")
