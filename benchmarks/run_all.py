@@ -259,6 +259,13 @@ def trackers(report: Report) -> tuple[str, bool]:
     return f"{report['ratio']:.3f}", report["ratio"] >= report["bar_ratio"]
 
 
+def sft_packing(report: Report) -> tuple[str, bool]:
+    figure = (
+        f"{report['ratio']:.2f} ({report['packed_padding_ratio']:.0%} padding for {report['padded_padding_ratio']:.0%})"
+    )
+    return figure, report["ratio"] >= report["bar_ratio"]
+
+
 def scrape(ranks: int) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         last = report["scrapes"][str(ranks)]["last"]
@@ -408,6 +415,13 @@ ROWS = [
         transfer("write"),
     ),
     Row("checkpoint-read", "checkpoint read against raw transfer", ">= 0.8", "checkpoint_io", transfer("read")),
+    Row(
+        "sft-packing",
+        "instruction tuning on packed rows against padded batches, useful tokens/s, docstrings as answers",
+        ">= 1.5",
+        "sft_packing",
+        sft_packing,
+    ),
     Row("throughput-1m", f"{FASTER}: 1.2M parameters, fp32", ">= 0.97", "throughput_cpu", throughput("1m")),
     Row("throughput-10m", "the same: 10.6M parameters", ">= 0.97", "throughput_cpu", throughput("10m")),
     Row("throughput-50m", "the same: 51M parameters", ">= 0.97", "throughput_cpu", throughput("50m")),

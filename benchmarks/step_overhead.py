@@ -84,7 +84,7 @@ def one_rank(rank: int, port: int, telling: Connection, answering: Connection) -
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     pulse = Pulse(telling.fileno())
-    loss_sum = torch.ones((), dtype=torch.float64)
+    loss_sum = torch.ones(1, dtype=torch.float64)
 
     def loss_alone(_: int) -> None:
         shared = loss_sum.clone()

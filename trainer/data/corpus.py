@@ -1,17 +1,20 @@
 """The embedded corpus: text that every Python installation already carries.
 
 Sources of the standard library (its tests too, where they are installed), the language reference behind `help()`, and
-licence texts: real text, tens of megabytes, no download. The first run and the tests train on it. Files come in an
+licence texts: real text, tens of megabytes, no download. The first run and the tests train on it; docstrings are its
+prose, and questions and answers can be made of them. Files come in an
 order that depends on their names alone, so that a cap takes an even sample. Used by `trainer.data.sources`.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +43,30 @@ def help_topics() -> Iterator[tuple[str, str]]:
         return
     for name in sorted(topics, key=_place):
         yield f"pydoc/{name}", topics[name]
+
+
+def docstrings(name: str, path: Path) -> Iterator[tuple[str, str]]:
+    """Dotted name and text of every docstring of a Python file of the library: its own, of its classes and functions.
+
+    Of a file that cannot be parsed (the library's tests have some) there are none.
+    """
+    module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    waiting: list[tuple[str, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]] = [(module, tree)]
+    while waiting:
+        dotted, node = waiting.pop()
+        text = ast.get_docstring(node)
+        if text and not text.isspace():
+            yield dotted, text
+        waiting += [
+            (f"{dotted}.{child.name}", child)
+            for child in reversed(node.body)
+            if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
 
 
 def installation() -> str:

@@ -14,6 +14,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,14 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
     truncated or of another type, or fewer tokens than one sample.
     """
     found = open_shards(source, split=split, cache=cache)
+    if found.packed_length not in (None, sequence_length):
+        raise UserError(
+            f"{found.name} was packed into sequences of {found.packed_length} tokens, sequence_length is "
+            f"{sequence_length}",
+            expected="the length that its rows were filled for",
+            fix=f"set sequence_length: {found.packed_length}, or prepare the set with chat.sequence_length: "
+            f"{sequence_length}",
+        )
     return TokenSplit(
         found.name,
         found.shards,
@@ -78,6 +87,7 @@ def open_tokens(source: Source, *, split: str, sequence_length: int, cache: Cach
         tokenizer=found.tokenizer,
         vocab_size=found.vocab_size,
         text_bytes=found.text_bytes,
+        packed=found.packed_length is not None,
     )
 
 
@@ -160,7 +170,9 @@ def _prepared_shards(source: Source, location: Location, split: str, cache: Lazy
             shard.file,
             shard.tokens,
             shard.tokens * itemsize,
-            _prepared_opener(location.join(shard.file), sizes[shard.file], shard, cache),
+            _prepared_opener(
+                location.join(shard.file), sizes[shard.file], shard, cache, marked=info.packing is not None
+            ),
         )
         for shard in part.shards
     ]
@@ -179,6 +191,7 @@ def _prepared_shards(source: Source, location: Location, split: str, cache: Lazy
             tokenizer_file.url if tokenizer_file.info() is not None else None,
         ),
         text_bytes=sum(shard.text_bytes for shard in part.shards),
+        packed_length=info.packing.sequence_length if info.packing is not None else None,
     )
 
 
@@ -210,10 +223,14 @@ def _shard_sizes(location: Location, shards: Sequence[ShardInfo]) -> dict[str, i
     return found
 
 
-def _prepared_opener(location: Location, size: int, shard: ShardInfo, cache: LazyCache) -> Callable[[], MappedShard]:
+def _prepared_opener(
+    location: Location, size: int, shard: ShardInfo, cache: LazyCache, *, marked: bool
+) -> Callable[[], MappedShard]:
     def map_shard() -> MappedShard:
         mapped = _map_file(
-            lambda: _local_copy(location, cache, size, shard.sha256), open_arrow_shard, cached=location.local is None
+            lambda: _local_copy(location, cache, size, shard.sha256),
+            partial(open_arrow_shard, marked=marked),
+            cached=location.local is None,
         )
         if mapped.num_tokens != shard.tokens:
             raise UserError(

@@ -21,6 +21,7 @@ from typing import Self
 import numpy as np
 
 from trainer.data.config import GIB
+from trainer.data.marks import ids_of
 from trainer.data.mixture import GlobalOrder
 from trainer.data.order import Int64, SampleOrder
 from trainer.data.split import TokenSplit
@@ -34,7 +35,7 @@ class Batch:
     step: int
     """Index of the optimizer step, from 0: the number of steps taken before this one."""
     tokens: Int64
-    """Rows of this rank [n, T+1]; n may differ by one between ranks, or be 0."""
+    """Rows of this rank [n, T+1], with marks if the sets are packed; n may differ by one between ranks, or be 0."""
     sha256: str
     """Hex sha256 of the ids of the whole global batch: equal on all ranks and at any world size."""
     epoch: float
@@ -168,7 +169,10 @@ def validation_batches(
 
 
 def read_rows(splits: Sequence[TokenSplit], ids: Int64, sequence_length: int, vocab_size: int | None) -> Int64:
-    """Tokens [n, T+1] of rows (source, sample) [n, 2]. Raises UserError for an id that the model has no row for."""
+    """Tokens [n, T+1] of rows (source, sample) [n, 2], below their marks where sets are packed.
+
+    Raises UserError for an id that the model has no row for.
+    """
     # A new array per batch: the consumer may still be copying the one before to a device.
     tokens = np.empty((len(ids), sequence_length + 1), dtype=np.int64)
     for number, split in enumerate(splits):
@@ -180,10 +184,11 @@ def read_rows(splits: Sequence[TokenSplit], ids: Int64, sequence_length: int, vo
             split.read(ids[rows, 1], part)
             tokens[rows] = part
     # As unsigned numbers, negative ids are large ones.
-    if vocab_size is not None and tokens.size and int(tokens.view(np.uint64).max()) >= vocab_size:
-        row = int(np.argmax((tokens.view(np.uint64) >= vocab_size).any(axis=1)))
+    unsigned = (ids_of(tokens) if any(split.packed for split in splits) else tokens).view(np.uint64)
+    if vocab_size is not None and tokens.size and int(unsigned.max()) >= vocab_size:
+        row = int(np.argmax((unsigned >= vocab_size).any(axis=1)))
         source, sample = (int(value) for value in ids[row])
-        found = int(tokens[row][tokens[row].view(np.uint64) >= vocab_size][0])
+        found = int(unsigned[row][unsigned[row] >= vocab_size].view(np.int64)[0])
         raise UserError(
             f"{splits[source].name} has token id {found} in sample {sample}",
             expected=f"ids below the model's vocabulary size, {vocab_size}",

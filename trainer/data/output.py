@@ -156,7 +156,7 @@ def write_mark(folder: Path, mark: Mark) -> None:
 
 @contextmanager
 def shard_writers(
-    folder: Path, mark: Mark, *, dtype: Literal["uint16", "uint32"], shard_tokens: int
+    folder: Path, mark: Mark, *, dtype: Literal["uint16", "uint32"], shard_tokens: int, marked: bool = False
 ) -> Iterator[dict[str, ShardWriter]]:
     """A writer for each split, behind the shards that `mark` has; prepare.json learns of each that is finished."""
     finished = dict(mark.shards)
@@ -175,6 +175,7 @@ def shard_writers(
                     shard_tokens=shard_tokens,
                     after=mark.shards[split],
                     on_finish=partial(note, split),
+                    marked=marked,
                 )
             )
             for split in SPLITS

@@ -2,8 +2,9 @@
 
 `ShardWriter` and `write_dataset_json` are used by preparation; `open_arrow_shard` and `load_dataset_json` by
 `trainer.data.dataset`. A shard holds one row per document in the column `tokens`, the end-of-text token included;
-`MappedShard` sees it as one run of tokens, without a copy. dataset.json is written last: a folder without it is not a
-data set.
+`MappedShard` sees it as one run of tokens, without a copy. A packed set's rows are whole samples, all of one length,
+with what each token is for in a second column (`trainer.data.marks`). dataset.json is written last: a folder without it
+is not a data set.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainer.data.marks import with_marks
 from trainer.durable import durable_rename, write_atomically
 from trainer.errors import UserError
 
@@ -78,6 +80,21 @@ class TokenizerRecord(_Description):
     eos_id: int
 
 
+class PackingRecord(_Description):
+    """How the rows of a packed set were filled with conversations (`trainer.data.prepare.packing`)."""
+
+    sequence_length: int = Field(ge=2)
+    """Length of the sequences that can be read; a row has one token more."""
+    samples: int
+    """Conversations in all rows of all splits."""
+    cut_samples: int
+    """Of these, longer ones that lost their beginning."""
+    answer_tokens: int
+    """Tokens that count in the loss."""
+    padding_tokens: int
+    """Tokens that fill rows up."""
+
+
 class DatasetInfo(_Description):
     """The content of dataset.json."""
 
@@ -89,6 +106,8 @@ class DatasetInfo(_Description):
     splits: dict[str, SplitInfo]
     sources: tuple[dict[str, Any], ...] = ()
     filters: tuple[dict[str, Any], ...] = ()
+    packing: PackingRecord | None = None
+    """Of a packed set; the key is absent from others."""
     created_at: str
 
 
@@ -134,8 +153,10 @@ def fingerprint(raw: dict[str, Any]) -> str:
 
 def write_dataset_json(folder: Path, info: DatasetInfo) -> DatasetInfo:
     """Complete the fingerprint and write dataset.json atomically; returns what was written."""
-    written = info.model_copy(update={"fingerprint": fingerprint(info.model_dump(mode="json"))})
-    write_atomically(folder / DATASET_FILE, written.model_dump_json(indent=1).encode() + b"\n")
+    # Sets of before this key keep their fingerprints.
+    absent = {"packing"} if info.packing is None else None
+    written = info.model_copy(update={"fingerprint": fingerprint(info.model_dump(mode="json", exclude=absent))})
+    write_atomically(folder / DATASET_FILE, written.model_dump_json(indent=1, exclude=absent).encode() + b"\n")
     return written
 
 
@@ -160,18 +181,23 @@ class ShardWriter:
         batch_tokens: int = 1 << 22,
         after: Sequence[ShardInfo] = (),
         on_finish: Callable[[tuple[ShardInfo, ...]], None] = lambda _: None,
+        marked: bool = False,
     ) -> None:
         """A shard ends with the document that reaches `shard_tokens`; documents are never cut.
+
+        `marked` shards have a mark for each token.
 
         `after` are the split's first shards, which an interrupted writer has finished: this one goes on behind them.
         `on_finish` is called with all shards, in order, whenever another one is whole.
         """
         self._folder, self._split = folder, split
         self._dtype = np.dtype(dtype)
-        self._schema = pa.schema([("tokens", pa.list_(pa.from_numpy_dtype(self._dtype)))])
+        columns = {"tokens": self._dtype} | ({"marks": np.dtype(np.uint8)} if marked else {})
+        self._schema = pa.schema([(name, pa.list_(pa.from_numpy_dtype(kind))) for name, kind in columns.items()])
         self._shard_tokens, self._batch_tokens = shard_tokens, batch_tokens
         self._done, self._on_finish = list(after), on_finish
         self._pending: list[Tokens] = []
+        self._pending_marks: list[Tokens] = []
         self._pending_lengths: list[npt.NDArray[np.int64]] = []
         self._pending_tokens = 0
         self._writer: Any = None
@@ -183,8 +209,13 @@ class ShardWriter:
         """Append one document: its tokens, the end-of-text token included, and the bytes of its text."""
         self.extend(np.asarray(tokens), [len(tokens)], [text_bytes])
 
-    def extend(self, tokens: Tokens, lengths: npt.ArrayLike, text_bytes: npt.ArrayLike) -> None:
-        """Append documents: their tokens [sum of lengths] end to end, and of each [n] its tokens and bytes of text."""
+    def extend(
+        self, tokens: Tokens, lengths: npt.ArrayLike, text_bytes: npt.ArrayLike, marks: Tokens | None = None
+    ) -> None:
+        """Append documents: their tokens [sum of lengths] end to end, and of each [n] its tokens and bytes of text.
+
+        `marks` are those of the tokens, where the shards have them.
+        """
         # A copy: what was given may be a file that is gone before the batch is written.
         tokens = np.array(tokens, dtype=self._dtype)
         lengths, text_bytes = np.asarray(lengths, dtype=np.int64), np.asarray(text_bytes, dtype=np.int64)
@@ -196,6 +227,8 @@ class ShardWriter:
             stop = min(int(np.searchsorted(ends, taken_tokens + room)) + 1, len(ends))
             end = int(ends[stop - 1])
             self._pending.append(tokens[taken_tokens:end])
+            if marks is not None:
+                self._pending_marks.append(np.array(marks[taken_tokens:end], dtype=np.uint8))
             self._pending_lengths.append(lengths[taken_documents:stop])
             self._pending_tokens += end - taken_tokens
             self._tokens += end - taken_tokens
@@ -234,9 +267,10 @@ class ShardWriter:
             self._file = self._temporary.open("wb")
             self._writer = pa.ipc.new_file(self._file, self._schema)
         offsets = np.cumsum(np.concatenate([[0], *self._pending_lengths]), dtype=np.int32)
-        rows = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(self._pending)))
-        self._writer.write_batch(pa.record_batch([rows], schema=self._schema))
-        self._pending, self._pending_lengths, self._pending_tokens = [], [], 0
+        columns = [np.concatenate(values) for values in (self._pending, self._pending_marks) if values]
+        rows = [pa.ListArray.from_arrays(pa.array(offsets), pa.array(column)) for column in columns]
+        self._writer.write_batch(pa.record_batch(rows, schema=self._schema))
+        self._pending, self._pending_marks, self._pending_lengths, self._pending_tokens = [], [], [], 0
 
     def _finish_shard(self) -> None:
         if self._pending:
@@ -265,21 +299,32 @@ class ShardWriter:
 class MappedShard:
     """Tokens of one shard as a few read-only arrays laid end to end; the file stays mapped while this lives."""
 
-    def __init__(self, chunks: Sequence[Tokens], offsets: Sequence[Offsets] | None = None) -> None:
-        """`offsets` has, for each chunk, where its documents begin and the last one ends; None where nothing says."""
+    def __init__(
+        self,
+        chunks: Sequence[Tokens],
+        offsets: Sequence[Offsets] | None = None,
+        marks: Sequence[Tokens] | None = None,
+    ) -> None:
+        """`offsets` has, for each chunk, where its documents begin and the last one ends; None where nothing says.
+
+        `marks` has a mark for each token of each chunk, where the shard is of a packed set.
+        """
         self._documents = None if offsets is None else tuple(zip(chunks, offsets, strict=True))
+        self._marks = None if marks is None else [chunk for chunk in marks if len(chunk)]
         self._chunks = [chunk for chunk in chunks if len(chunk)]
         self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
         self.num_tokens = int(self._ends[-1]) if self._chunks else 0
 
     def copy_to(self, start: int, out: Tokens) -> None:
-        """Fill `out` [m] with the tokens from `start` on; they must lie inside this shard."""
+        """Fill `out` [m] with the tokens from `start` on, below their marks if any; they must lie inside this shard."""
         number = int(np.searchsorted(self._ends, start, side="right"))
         filled = 0
         while filled < len(out):
             chunk = self._chunks[number]
             offset = start + filled - (int(self._ends[number]) - len(chunk))
             part = chunk[offset : offset + len(out) - filled]
+            if self._marks is not None:
+                part = with_marks(part, self._marks[number][offset : offset + len(part)])
             out[filled : filled + len(part)] = part
             filled += len(part)
             number += 1
@@ -301,20 +346,22 @@ class MappedShard:
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)
 
 
-def open_arrow_shard(path: Path) -> MappedShard:
-    """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks the column."""
+def open_arrow_shard(path: Path, *, marked: bool = False) -> MappedShard:
+    """Map an Arrow shard. Raises UserError where the file is no Arrow file, is damaged or lacks a column."""
     try:
-        columns = _token_columns(path)
+        columns = _columns(path, "tokens")
         kinds = {str(column.type.value_type) for column in columns}
         if not kinds - {"uint16", "uint32"}:
-            return MappedShard([_laid_end_to_end(column) for column in columns], [_offsets(c) for c in columns])
+            chunks, offsets = [_laid_end_to_end(column) for column in columns], [_offsets(c) for c in columns]
+            return MappedShard(chunks, offsets, _marks(path, chunks) if marked else None)
     except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
         # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(
             f"{path} cannot be read as a shard: {str(error).splitlines()[0]}",
-            expected="an Arrow IPC file with the column `tokens` (list of uint16 or uint32)",
+            expected="an Arrow IPC file with the column `tokens` (list of uint16 or uint32)"
+            + (" and as many `marks` (list of uint8)" if marked else ""),
             fix="copy the file again from where it was prepared, or delete it and prepare the data set again",
         ) from error
     raise UserError(
@@ -324,9 +371,16 @@ def open_arrow_shard(path: Path) -> MappedShard:
     )
 
 
-def _token_columns(path: Path) -> list[Any]:
+def _marks(path: Path, chunks: Sequence[Tokens]) -> list[Tokens]:
+    marks = [_laid_end_to_end(column) for column in _columns(path, "marks")]
+    if [len(chunk) for chunk in marks] != [len(chunk) for chunk in chunks]:
+        raise pa.ArrowInvalid("column `marks` is not as long as `tokens`")
+    return marks
+
+
+def _columns(path: Path, name: str) -> list[Any]:
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    columns = [reader.get_batch(i).column("tokens") for i in range(reader.num_record_batches)]
+    columns = [reader.get_batch(i).column(name) for i in range(reader.num_record_batches)]
     for column in columns:
         # Arrow itself trusts lengths and offsets, and would read outside of the mapping.
         column.validate()
@@ -340,7 +394,7 @@ def _laid_end_to_end(column: Any) -> Tokens:
     """
     values = column.values
     if column.null_count or values.null_count:
-        raise pa.ArrowInvalid("column `tokens` has nulls")
+        raise pa.ArrowInvalid("a column has nulls")
     if not len(values):
         return np.empty(0, dtype=str(values.type))
     tokens = np.frombuffer(values.buffers()[1], dtype=str(values.type))[values.offset :]

@@ -2,9 +2,10 @@
 
 Built by `trainer.data.dataset`, read by `trainer.data.loader`. Sample i of length T is the tokens [i*T, i*T+T] of the
 split's shards laid end to end (T+1 of them: inputs and targets overlap by T); it may cross shards, and the tail that
-fills no sample is left out. Shards are mapped when they are first read; remote ones can be fetched ahead. A shard's
-last sample ends in the following one, which the order puts elsewhere: the heads of remote shards are kept in memory,
-T tokens of each, so that no shard is fetched again for them.
+fills no sample is left out. A packed split's samples are its rows, of T+1 tokens with their marks, which cross no
+shards. Shards are mapped when they are first read; remote ones can be fetched ahead. A shard's last sample ends in the
+following one, which the order puts elsewhere: the heads of remote shards are kept in memory, T tokens of each, so that
+no shard is fetched again for them.
 
 Shapes: n = samples asked for, T = sequence length, S = shards.
 """
@@ -67,6 +68,8 @@ class SplitShards:
     """Of a tokenizer that is not known itself."""
     text_bytes: int | None = None
     """UTF-8 bytes of the text behind the tokens, where they are known."""
+    packed_length: int | None = None
+    """Of a packed set the only sequence length that its rows can be read with."""
 
 
 class TokenSplit:
@@ -83,10 +86,11 @@ class TokenSplit:
         tokenizer: TokenizerInfo | None = None,
         vocab_size: int | None = None,
         text_bytes: int | None = None,
+        packed: bool = False,
     ) -> None:
         """`name` is what messages call the split; raises UserError where the shards hold less than one sample.
 
-        `vocab_size` is that of a tokenizer that is not known itself.
+        `vocab_size` is that of a tokenizer that is not known itself. The samples of a `packed` split do not overlap.
         `remote_bytes` is None for local shards, and for remote ones how many bytes of them may stay mapped at once.
         """
         self.name, self.fingerprint, self.tokenizer = name, fingerprint, tokenizer
@@ -96,7 +100,10 @@ class TokenSplit:
         self.remote = remote_bytes is not None
         self._max_mapped_bytes = remote_bytes or 0
         self.num_tokens = sum(shard.tokens for shard in shards)
-        self.num_samples = max(0, (self.num_tokens - 1) // sequence_length)
+        self.packed = packed
+        """Whether samples are rows with marks (`trainer.data.marks`)."""
+        self._stride = sequence_length + 1 if packed else sequence_length
+        self.num_samples = max(0, (self.num_tokens - sequence_length - 1) // self._stride + 1)
         self.bytes_per_token = text_bytes / self.num_tokens if text_bytes and self.num_tokens else None
         if not self.num_samples:
             raise UserError(
@@ -107,7 +114,7 @@ class TokenSplit:
         self._shards = tuple(shards)
         self._ends = list(accumulate(shard.tokens for shard in shards))
         # Once per split: of ten thousand shards it takes milliseconds, and every seek asks for them.
-        first = -(-np.asarray([0, *self._ends], dtype=np.int64) // sequence_length)
+        first = -(-np.asarray([0, *self._ends], dtype=np.int64) // self._stride)
         self.shard_samples: Int64 = np.diff(np.minimum(first, self.num_samples))
         """Samples that start in each shard [S]."""
         self.shard_bytes: Int64 = np.asarray([shard.token_bytes for shard in shards], dtype=np.int64)
@@ -121,7 +128,7 @@ class TokenSplit:
     def read(self, sample_ids: Int64, out: npt.NDArray[Any]) -> None:
         """Fill row r of `out` [n, T+1] with the tokens of sample_ids[r] [n]."""
         for row, sample in enumerate(sample_ids.tolist()):
-            self._copy_to(sample * self.sequence_length, out[row])
+            self._copy_to(sample * self._stride, out[row])
 
     def prefetch(self, shards: Sequence[int]) -> None:
         """Bring remote shards into the cache in the background, in this order, each with the head of the following one.
@@ -134,7 +141,8 @@ class TokenSplit:
             self._ahead = ThreadPoolExecutor(1, thread_name_prefix="shard-ahead")
         last = len(self._shards) - 1
         with self._lock:
-            heads = {min(n + 1, last) for n in shards} - self._heads.keys() - set(shards)
+            crossed = () if self.packed else shards
+            heads = {min(n + 1, last) for n in crossed} - self._heads.keys() - set(shards)
             ordered = dict.fromkeys(n for shard in shards for n in (shard, shard + 1) if n == shard or n in heads)
             for number in [n for n, future in self._fetching.items() if n not in ordered and future.cancel()]:
                 del self._fetching[number]
@@ -182,7 +190,7 @@ class TokenSplit:
 
     def _map(self, number: int) -> MappedShard:
         mapped = self._shards[number].open()
-        if self.remote and number not in self._heads:
+        if self.remote and not self.packed and number not in self._heads:
             self._heads[number] = mapped.head(self.sequence_length)
         return mapped
 

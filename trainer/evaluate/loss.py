@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from trainer.data.loader import validation_batches
 from trainer.data.split import TokenSplit
+from trainer.evaluate.inputs import model_inputs
 from trainer.model.decoder import Decoder
 
 
@@ -73,7 +74,14 @@ def evaluate_splits(
     )
     # Splits that were tokenized differently have no common length of text.
     bytes_per_token = splits[0].bytes_per_token if len(splits) == 1 else None
-    return evaluate_loss(model, rows, device=device, bytes_per_token=bytes_per_token, stop_requested=stop_requested)
+    return evaluate_loss(
+        model,
+        rows,
+        device=device,
+        bytes_per_token=bytes_per_token,
+        stop_requested=stop_requested,
+        packed=splits[0].packed,
+    )
 
 
 @torch.no_grad()
@@ -84,10 +92,12 @@ def evaluate_loss(
     device: torch.device,
     bytes_per_token: float | None,
     stop_requested: Callable[[], bool],
+    packed: bool = False,
 ) -> Evaluation | None:
     """Mean loss over `batches`, this rank's arrays [n, T+1] of token ids; every rank must have equally many.
 
-    An array of no rows stands for a rank that has run out of samples. Returns None if any rank was asked to stop.
+    The ids of `packed` sets lie below their marks. An array of no rows stands for a rank that has run out of samples.
+    Returns None if any rank was asked to stop.
     """
     # loss sum L in nats, tokens n, sequences, and over batches the sums of L * L, L * n, n * n and of batches
     sums = torch.zeros(7, dtype=torch.float64, device=device)
@@ -102,10 +112,10 @@ def evaluate_loss(
             # FSDP gathers parameters in every forward pass, so a rank without samples runs one that does not count.
             weight = 1.0 if len(rows) else 0.0
             tokens = rows if len(rows) else np.zeros((1, rows.shape[1]), dtype=np.int64)
-            tokens_BT = torch.from_numpy(tokens).to(device, non_blocking=True)
-            loss_sum = model(tokens_BT[:, :-1], tokens_BT[:, 1:])
-            loss_sum, count = loss_sum.double(), tokens_BT[:, 1:].numel()
-            found = (loss_sum, count, len(tokens_BT), loss_sum * loss_sum, loss_sum * count, count * count, 1)
+            inputs = model_inputs(torch.from_numpy(tokens).to(device, non_blocking=True), packed=packed)
+            loss_sum = model(*inputs).double()
+            count = inputs.count() if packed else inputs.targets.numel()
+            found = (loss_sum, count, len(tokens), loss_sum * loss_sum, loss_sum * count, count * count, 1)
             for place, value in enumerate(found):
                 sums[place] += weight * value
     finally:

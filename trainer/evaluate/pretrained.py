@@ -21,6 +21,7 @@ from tokenizers import Tokenizer
 from trainer.checkpoint.layout import CONFIG, Checkpoint
 from trainer.checkpoint.load import load_model_tensors
 from trainer.checkpoint.references import resolve_url
+from trainer.data.chat import CONFIG_FILE, TEMPLATE_FILE
 from trainer.data.config import DataConfig
 from trainer.data.dataset import open_training
 from trainer.data.remote import locate
@@ -130,7 +131,7 @@ def training_tokenizer(raw: dict[str, Any]) -> tuple[Path | None, int | None]:
 
 
 def _local_file(path: str) -> Path:
-    """The file itself, or a copy of a remote one that lives as long as this process."""
+    """The file itself, or a copy of a remote one and its chat template that lives as long as this process."""
     location = locate(path)
     if location.local is not None:
         return location.local
@@ -138,6 +139,10 @@ def _local_file(path: str) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = Path(folder, "tokenizer.json")
     location.download(copy)
+    for name in (TEMPLATE_FILE, CONFIG_FILE):
+        beside = locate(path.rpartition("/")[0]).join(name)
+        if beside.info() is not None:
+            beside.download(copy.with_name(name))
     return copy
 
 

@@ -81,7 +81,7 @@ class RunConsole:
             parts = [f"step {record['step']:>{len(str(self._total_steps))}}"]
             parts += [
                 f"{key.replace('_', ' ')} {record[key]:.4f}"
-                for key in ("validation_loss", "perplexity", "bits_per_byte")
+                for key in ("validation_loss", "perplexity", "bits_per_byte", "general_loss", "forgetting")
                 if record.get(key) is not None
             ]
             return "  ".join(parts)

@@ -73,11 +73,23 @@ class Attention(nn.Module):
         )
 
 
-def document_mask(tokens_BT: Tensor, end_id: int) -> Tensor:
+def number_documents(tokens_BT: Tensor, end_id: int) -> Tensor:
+    """Which document of its row each token is of, from 0; `end_id` ends a document and belongs to it."""
+    ends_BT = (tokens_BT == end_id).to(torch.int32)
+    return ends_BT.cumsum(1) - ends_BT
+
+
+def document_mask(documents_BT: Tensor) -> Tensor:
     """[B, 1, T, T], true where the position of the row may look: at itself and at what its own document has before it.
 
-    `end_id` is the token that ends a document and belongs to it.
+    `documents_BT` numbers the documents of each row.
     """
-    ends_BT = (tokens_BT == end_id).to(torch.int32)
-    document_BT = ends_BT.cumsum(1) - ends_BT
-    return (document_BT[:, :, None] == document_BT[:, None, :]).tril()[:, None]
+    return (documents_BT[:, :, None] == documents_BT[:, None, :]).tril()[:, None]
+
+
+def places_within(documents_BT: Tensor) -> Tensor:
+    """Place of each token within its document, from 0; the numbers in a row of `documents_BT` never fall."""
+    index_T = torch.arange(documents_BT.shape[1], device=documents_BT.device)
+    is_first_BT = documents_BT.diff(dim=1, prepend=documents_BT[:, :1] - 1) != 0
+    first_BT = torch.where(is_first_BT, index_T, 0).cummax(1).values
+    return index_T - first_BT

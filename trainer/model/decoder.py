@@ -18,7 +18,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from trainer.errors import UserError
-from trainer.model.attention import ATTENTION_BACKENDS, Attention, AttentionBackend, document_mask
+from trainer.model.attention import (
+    ATTENTION_BACKENDS,
+    Attention,
+    AttentionBackend,
+    document_mask,
+    number_documents,
+    places_within,
+)
 from trainer.model.config import ModelSettings
 from trainer.model.loss import chunked_cross_entropy
 from trainer.model.mlp import build_mlp
@@ -77,14 +84,19 @@ class Decoder(nn.Module):
         self.norm = build_norm(config)
         self.head = None if config.tied else nn.Linear(config.width, config.padded_vocab_size, bias=False)
 
-    def forward(self, tokens_BT: Tensor, targets_BT: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens_BT: Tensor, targets_BT: Tensor | None = None, documents_BT: Tensor | None = None
+    ) -> Tensor:
         """Logits [B, T, vocab_size], or with targets the sum over tokens of the cross-entropy, in nats.
 
         Targets are the next tokens' ids; -100 marks a position that does not count. The sum is an fp32 scalar: the
         caller divides by the global number of targets. The loss is computed in here because FSDP2 keeps the embedding
         and the head whole only while this method and its backward run. Raises UserError for more than `context` tokens.
+
+        `documents_BT` numbers what is packed into each row, rising: each part gives what it gives alone, since none
+        sees another and positions begin anew in each.
         """
-        hidden_BTD = self._hidden(tokens_BT)
+        hidden_BTD = self._hidden(tokens_BT, documents_BT)
         head = self.embed if self.head is None else self.head
         if targets_BT is None:
             return F.linear(hidden_BTD, head.weight)[..., : self.config.vocab_size]
@@ -96,7 +108,7 @@ class Decoder(nn.Module):
             vocab_size=self.config.vocab_size,
         )
 
-    def _hidden(self, tokens_BT: Tensor) -> Tensor:
+    def _hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         length = tokens_BT.shape[1]
         if length > self.config.context:
             raise UserError(
@@ -106,11 +118,14 @@ class Decoder(nn.Module):
             )
         x_BTD: Tensor = self.embed(tokens_BT)
         if self.positions is not None:
-            x_BTD = x_BTD + self.positions.weight[:length]
+            places = slice(length) if documents_BT is None else places_within(documents_BT)
+            x_BTD = x_BTD + self.positions.weight[places]
         if self.config.dropout > 0:
             x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
         rope = self.rope_table.first(length, x_BTD.device) if self.rope_table is not None else None
-        mask_B1TT = None if self.document_end_id is None else document_mask(tokens_BT, self.document_end_id)
+        if documents_BT is None and self.document_end_id is not None:
+            documents_BT = number_documents(tokens_BT, self.document_end_id)
+        mask_B1TT = None if documents_BT is None else document_mask(documents_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, rope, mask_B1TT)
         return self.norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped

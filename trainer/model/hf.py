@@ -27,6 +27,7 @@ from trainer.model.hf_config import from_hf_config, to_hf_config
 from trainer.model.hf_names import Link, links
 
 _WEIGHTS = "model.safetensors"
+_CHAT_TEMPLATE = "chat_template.jinja"
 _INDEX = "model.safetensors.index.json"
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 # Constants that older versions of Transformers stored among the weights.
@@ -46,8 +47,9 @@ def export_hf(
     """Write the model to `folder`, which must not exist yet, for Transformers' AutoModelForCausalLM and AutoTokenizer.
 
     `state` maps the names of `Decoder(config).named_parameters()` to whole CPU tensors; each is asked for once, so a
-    lazy mapping keeps one shard in memory. `tokenizer_file` is a tokenizer.json. Raises UserError for a choice that the
-    architecture cannot express, for a state of another model, and for an EOS id that the tokenizer lacks.
+    lazy mapping keeps one shard in memory. `tokenizer_file` is a tokenizer.json; a chat template beside it comes along.
+    Raises UserError for a choice that the architecture cannot express, for a state of another model, and for an EOS id
+    that the tokenizer lacks.
     """
     if dtype not in _DTYPES:
         known = ", ".join(_DTYPES.values())
@@ -191,6 +193,12 @@ def _write_tokenizer(tokenizer_file: Path, eos_id: int | None, config: ModelConf
             )
         special = {"bos_token": eos, "eos_token": eos}
     shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
+    template = tokenizer_file.with_name(_CHAT_TEMPLATE)
+    if template.is_file():
+        shutil.copyfile(template, folder / _CHAT_TEMPLATE)
+        # What the template writes as bos_token and eos_token.
+        beside = _read_json(tokenizer_file.with_name("tokenizer_config.json"))
+        special |= {role: beside[role] for role in ("bos_token", "eos_token") if role in beside}
     _write_json(folder / "special_tokens_map.json", special)
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
     _write_json(folder / "tokenizer_config.json", settings | {"clean_up_tokenization_spaces": False} | special)

@@ -163,6 +163,8 @@ def _tokens(plan: Plan) -> Iterator[str]:
     if plan.tokens is None:
         yield (f"The run's length is unknown without its data: give --dataset-tokens. Compute-optimal are {optimal}.")
         return
+    if plan.config.task != "pretrain":
+        return  # what an adapted model needs is for its own data to say
     if plan.tokens < least / 2:
         yield (
             f"{plan.tokens / 1e9:.3g}B tokens are few for {plan.parameters / 1e6:,.0f}M parameters; compute-optimal "

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from trainer.config import RunConfig
 from trainer.data.dataset import TokenSplit, open_training, open_validation
 from trainer.data.loader import BatchLoader
+from trainer.data.split import TokenizerInfo
 from trainer.errors import UserError
 from trainer.parallel.world import World
 
@@ -24,6 +25,16 @@ class Data:
     samples: int
     document_end_id: int | None
     """The token that ends a document, where attention is to stay within documents."""
+
+    @property
+    def tokenizer(self) -> TokenizerInfo | None:
+        """That of the training data, where it is known."""
+        return next((split.tokenizer for split in self.train if split.tokenizer is not None), None)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are packed conversations, of which only answers count in the loss."""
+        return self.train[0].packed
 
 
 def open_data(config: RunConfig) -> Data:
@@ -45,6 +56,7 @@ def open_data(config: RunConfig) -> Data:
                 expected="a model with a row for every token",
                 fix=f"set model.vocab_size: {split.vocab_size}",
             )
+    _require_rows_of_the_task(config, [*train, *validation])
     _require_one_tokenizer([*train, *validation])
     end_id = _document_end_id([*train, *validation]) if config.data.document_mask else None
     return Data(train, validation, sum(split.num_samples for split in train), end_id)
@@ -66,6 +78,30 @@ def build_loader(config: RunConfig, world: World, data: Data, start_step: int) -
         prefetch_batches=config.data.prefetch_batches,
         vocab_size=config.model.vocab_size,
     )
+
+
+def _require_rows_of_the_task(config: RunConfig, splits: Sequence[TokenSplit]) -> None:
+    """UserError where sets hold conversations and the task is another than to learn their answers, or the reverse."""
+    packed = [split.name for split in splits if split.packed]
+    plain = [split.name for split in splits if not split.packed]
+    if config.task == "sft" and plain:
+        raise UserError(
+            f"task sft, and {', '.join(plain)} does not say which of its tokens are answers",
+            expected="sets of conversations, from a pipeline with the block `chat`",
+            fix="prepare the conversations with `gpt-run data prepare`, or set task: finetune for plain text",
+        )
+    if config.task in ("pretrain", "finetune") and packed:
+        raise UserError(
+            f"task {config.task}, and {', '.join(packed)} holds packed conversations, of which only the answers count",
+            expected="sets of plain text",
+            fix="set task: sft with initial_weights, or name a set of text under data",
+        )
+    if packed and plain:
+        raise UserError(
+            f"{', '.join(packed)} holds packed conversations, {', '.join(plain)} plain text",
+            expected="sets of one kind in a run",
+            fix="evaluate them one after the other",
+        )
 
 
 def _require_one_tokenizer(splits: Sequence[TokenSplit]) -> None:

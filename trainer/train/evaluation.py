@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
-
 from trainer.checkpoint.layout import attempt_name
-from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
+from trainer.checkpoint.load import Loaded, find_checkpoint
 from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.store import open_run
 from trainer.config import RunConfig
@@ -23,6 +21,7 @@ from trainer.parallel.precision import check_precision
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
 from trainer.train.datasets import open_data
+from trainer.train.initial_weights import load_checkpoint_weights
 from trainer.train.setup import build_model
 
 
@@ -30,7 +29,7 @@ def evaluate_checkpoint(config: RunConfig, world: World) -> None:
     """Print the validation loss of the checkpoint that `config.resume` names. Collective."""
     check_precision(config.precision, world.device)
     data = open_data(config)
-    model = build_model(config, world, data.document_end_id)
+    model = build_model(config, world, data)
     loaded = _load_weights(config, world, model)
     committed = loaded.committed
     console = RunConsole(total_steps=committed.step, first_step=committed.step, rank=world.rank)
@@ -72,14 +71,4 @@ def _load_weights(config: RunConfig, world: World, model: Decoder) -> Loaded:
             expected="a run that has saved, or `resume` with the URL of a checkpoint",
             fix="train first, or name the checkpoint: --set resume=URL",
         )
-    tensors = {"model": get_model_state_dict(model)}
-    loaded = load_checkpoint(
-        resolved,
-        tensors,
-        model_sha256=settings_sha256(config.model),
-        group=world.save_group,
-        streams=config.checkpoint.streams,
-        local=config.checkpoint.local,
-    )
-    set_model_state_dict(model, tensors["model"])
-    return loaded
+    return load_checkpoint_weights(model, config, world, resolved, settings_sha256(config.model))

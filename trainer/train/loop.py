@@ -105,6 +105,8 @@ def train(run: Run) -> Outcome:
     progress, config = run.progress, run.config
     run.meter.start(time.monotonic())
     run.save_clock.began(time.monotonic())
+    if progress.step == 0 and run.config.evaluate.every_steps and _validation_sets(run)[1]:
+        _evaluate(run)  # what forgetting is measured from
     nonfinite_in_a_row = 0
     profile_next = False
     reason = "early_stopping" if _out_of_patience(run) else "finished"
@@ -268,19 +270,24 @@ def _evaluate(run: Run) -> Evaluation | None:
         run.pulse.tell(phase="evaluating")  # asked once a batch
         return run.signals.requested
 
-    evaluation = evaluate_splits(
-        run.step.model,
-        run.validation,
-        sequences=run.config.evaluate.sequences,
-        micro_sequences=run.config.batch.micro_sequences,
-        rank=run.rank,
-        world_size=run.step.world_size,
-        device=run.step.device,
-        stop_requested=stop_requested,
-    )
+    def over(splits: list[TokenSplit]) -> Evaluation | None:
+        return evaluate_splits(
+            run.step.model,
+            splits,
+            sequences=run.config.evaluate.sequences,
+            micro_sequences=run.config.batch.micro_sequences,
+            rank=run.rank,
+            world_size=run.step.world_size,
+            device=run.step.device,
+            stop_requested=stop_requested,
+        )
+
+    watched, general = _validation_sets(run)
+    evaluation = over(watched)
+    kept = over(general) if general and evaluation is not None else None
     run.meter.pause(time.monotonic() - started)
     run.monitor.clock.enter(Bucket.OTHER)
-    if evaluation is None:
+    if evaluation is None or (general and kept is None):
         return None
     progress = run.progress
     progress.validation_loss = evaluation.validation_loss
@@ -290,9 +297,28 @@ def _evaluate(run: Run) -> Evaluation | None:
         progress.evaluations_without_improvement = 0
     else:
         progress.evaluations_without_improvement += 1
-    _emit(run, {**_record_head(run), **evaluation.figures()})
+    _emit(run, {**_record_head(run), **evaluation.figures(), **_forgetting(progress, kept)})
     run.pulse.tell(validation_loss=evaluation.validation_loss)
     return evaluation
+
+
+def _validation_sets(run: Run) -> tuple[list[TokenSplit], list[TokenSplit]]:
+    """What validation loss is measured on, and of a fine-tuning what the model knew before: all sets but the first."""
+    if run.config.task == "finetune":
+        return run.validation[:1], run.validation[1:]
+    return run.validation, []
+
+
+def _forgetting(progress: Progress, kept: Evaluation | None) -> dict[str, float]:
+    """The loss on what the model knew before, and by how much it has risen since the start."""
+    if kept is None:
+        return {}
+    if progress.initial_general_loss is None:
+        progress.initial_general_loss = kept.validation_loss
+    return {
+        "general_loss": kept.validation_loss,
+        "forgetting": kept.validation_loss - progress.initial_general_loss,
+    }
 
 
 def _samples_due(run: Run) -> bool:

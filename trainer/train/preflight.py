@@ -16,6 +16,7 @@ from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
 from trainer.metrics.trackers.start import check_trackers
 from trainer.train.datasets import open_data
+from trainer.train.initial_weights import find_initial_weights
 from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify
 
 
@@ -56,6 +57,8 @@ def preflight(config: RunConfig, *, ranks: int) -> Preflight:
         require_model(checkpoint, identity.hashes.model_sha256)
         check_same_data(checkpoint, identity)
         check_order_unchanged(config, checkpoint, json.loads(checkpoint.store.read_bytes(layout.PROGRESS)))
+    elif config.initial_weights is not None:
+        find_initial_weights(config.initial_weights, config.model, data.tokenizer)
     _try_to_write(run_store)
     return Preflight(
         run=config.name,

@@ -45,7 +45,7 @@ from trainer.parallel.precision import COMPUTE_DTYPE, LossScaler, check_precisio
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
 from trainer.train.datasets import Data, build_loader, open_data
-from trainer.train.initial_weights import load_initial_weights
+from trainer.train.initial_weights import find_initial_weights, load_initial_weights
 from trainer.train.loop import Identity, Run
 from trainer.train.monitoring import build_monitor
 from trainer.train.optimizer import build_optimizers
@@ -79,7 +79,9 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     clock.enter(Bucket.CHECKPOINT_RESTORE)
     loaded = _restore(config, world, run_store, context, identity)
     if loaded is None and config.initial_weights is not None:
-        load_initial_weights(context.model, config.model, config.initial_weights)
+        reference, ranks = config.initial_weights, Ranks(world.save_group)
+        weights = ranks.on_first(lambda: find_initial_weights(reference, config.model, data.tokenizer))
+        load_initial_weights(context.model, config, world, weights)
     clock.enter(Bucket.TRAINING_PREP)
     progress = Progress.from_json(loaded.progress) if loaded else Progress()
     if loaded:
@@ -168,7 +170,7 @@ def check_ranks(config: RunConfig, ranks: int) -> None:
 
 
 def _build_step(config: RunConfig, world: World, data: Data) -> StepContext:
-    model = build_model(config, world, data.document_end_id)
+    model = build_model(config, world, data)
     return StepContext(
         model=model,
         optimizers=build_optimizers(model, config.optimizer),
@@ -179,18 +181,20 @@ def _build_step(config: RunConfig, world: World, data: Data) -> StepContext:
         micro_sequences=config.batch.micro_sequences,
         clip_norm=config.optimizer.clip_norm,
         scaler=LossScaler() if config.precision == "fp16" else None,
+        packed=data.packed,
     )
 
 
-def build_model(config: RunConfig, world: World, document_end_id: int | None) -> Decoder:
+def build_model(config: RunConfig, world: World, data: Data) -> Decoder:
     """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order."""
     with torch.device("meta"):
-        model = Decoder(config.model, recompute=config.parallel.recompute, document_end_id=document_end_id)
+        model = Decoder(config.model, recompute=config.parallel.recompute, document_end_id=data.document_end_id)
     if config.precision == "fp8":
         use_fp8(model)
     if config.parallel.compile:
         use_compile_cache(config.parallel)
-        trial = _trial_model(config, world, document_end_id)
+        # Of packed rows blocks get a mask, as they do where any token ends a document.
+        trial = _trial_model(config, world, 0 if data.packed else data.document_end_id)
         shape = (config.batch.micro_sequences, config.sequence_length)
         compile_blocks(model, trial, tokens_shape=shape, device=world.device)
     mesh = make_mesh(

@@ -39,6 +39,8 @@ class Progress:
     """Newest validation loss."""
     best_validation_loss: float | None = None
     evaluations_without_improvement: int = 0
+    initial_general_loss: float | None = None
+    """Of a fine-tuning at step 0: the loss on the sets that the model knew before."""
     loss_scale: float | None = None
     """Loss scale of fp16."""
     loss_scale_good_steps: int = 0

@@ -3,7 +3,9 @@
 Called by the loop. The loss of a step is the sum over all target tokens of the global batch divided by their number,
 whatever the number of ranks: each rank weighs its own sums accordingly, and a rank that has run out of sequences runs a
 micro-batch of weight zero so that collectives match. What ranks tell each other travels with the loss: a collective of
-its own would cost every step another round trip, and on a GPU another wait for the device.
+its own would cost every step another round trip, and on a GPU another wait for the device. So does the number of
+targets where it differs from batch to batch: gradients are first weighed as if every token counted, and put right once
+all ranks have told their counts.
 
 Shape suffixes: B = sequences, T = tokens of a sequence.
 """
@@ -19,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.evaluate.inputs import model_inputs
 from trainer.metrics.step_sample import StepSample
 from trainer.model.decoder import Decoder
 from trainer.parallel.config import ParallelConfig
@@ -83,6 +86,8 @@ class StepContext:
     micro_sequences: int
     clip_norm: float
     scaler: LossScaler | None
+    packed: bool = False
+    """Rows have marks (`trainer.data.marks`): only some of their tokens count in the loss."""
 
 
 def train_step(
@@ -92,14 +97,14 @@ def train_step(
     sample: StepSample | None = None,
     before_update: Callable[[], None] | None = None,
 ) -> StepResult:
-    """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch.
+    """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch, with marks if it is packed.
 
     flags: asked for this rank's own once its backward is on the way. sample: of a step that is profiled. A step whose
     loss or gradient norm is not finite leaves the model as it was; in all others `before_update` is called with the
     gradients before clipping, and may be collective.
     """
-    loss_sum = _accumulate_gradients(context, rows)
-    shared = share(loss_sum, flags(), context.world_size)
+    sums = _accumulate_gradients(context, rows)
+    shared = share(sums, flags(), context.world_size)
     if sample is not None:
         sample.forward_backward_ends()
     parameters = list(context.model.parameters())
@@ -109,10 +114,17 @@ def train_step(
                 parameter.grad.mul_(1 / context.scaler.scale)
     norm = global_grad_norm(parameters)
     # One wait for the device per step: the figures decide whether to update.
-    loss_total, told, grad_norm = torch.cat([shared, norm.to(shared).reshape(1)]).tolist()
-    loss = loss_total / (context.batch_sequences * (rows.shape[1] - 1))
-    result = StepResult(loss, grad_norm, Flags.unpacked(told))
+    loss_total, *counted, told, grad_norm = torch.cat([shared, norm.to(shared).reshape(1)]).tolist()
+    most_targets = context.batch_sequences * (rows.shape[1] - 1)
+    targets = counted[0] if context.packed else most_targets
+    weight = most_targets / targets
+    result = StepResult(loss_total / targets, grad_norm * weight, Flags.unpacked(told))
     if result.finite:
+        if context.packed:
+            norm = norm * weight
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(weight)
         if before_update is not None:
             before_update()
         if context.clip_norm and result.grad_norm > context.clip_norm:
@@ -124,13 +136,13 @@ def train_step(
     return result
 
 
-def share(loss_sum: Tensor, flags: Flags, world_size: int) -> Tensor:
-    """Sum the loss (a float64 scalar) and the packed flags over all ranks: float64 [2].
+def share(sums: Tensor, flags: Flags, world_size: int) -> Tensor:
+    """Add up this rank's sums (float64 [k]) and its packed flags over all ranks: float64 [k + 1].
 
     Flags are packed since gloo takes twice as long for four numbers as for two.
     """
-    packed = to_device(np.array([flags.packed()]), loss_sum.device)
-    shared = torch.cat([loss_sum.reshape(1), packed])
+    packed = to_device(np.array([flags.packed()]), sums.device)
+    shared = torch.cat([sums, packed])
     if world_size > 1:
         dist.all_reduce(shared)
     return shared
@@ -150,20 +162,22 @@ def micro_batches(rows: np.ndarray, *, most_rows: int, micro_sequences: int) -> 
 
 
 def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
-    """Run all micro-batches; returns the sum of this rank's losses over its target tokens, a float64 scalar."""
+    """Run all micro-batches; the sum of this rank's losses over its targets, and their number if packed: float64."""
     most_rows = -(-context.batch_sequences // context.world_size)
     parts = list(micro_batches(rows, most_rows=most_rows, micro_sequences=context.micro_sequences))
-    target_tokens: int = context.batch_sequences * (rows.shape[1] - 1)
+    most_targets: int = context.batch_sequences * (rows.shape[1] - 1)
     # FSDP averages gradients over ranks; the loss is a sum over them.
-    scale = context.world_size / target_tokens * (context.scaler.scale if context.scaler else 1.0)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=context.device)
+    scale = context.world_size / most_targets * (context.scaler.scale if context.scaler else 1.0)
+    sums = torch.zeros(2 if context.packed else 1, dtype=torch.float64, device=context.device)
     for number, (part, weight) in enumerate(parts, start=1):
         set_gradient_sync(context.model, context.parallel, last=number == len(parts))
-        tokens_BT = to_device(part, context.device)
-        micro_loss: Tensor = context.model(tokens_BT[:, :-1], tokens_BT[:, 1:])
+        inputs = model_inputs(to_device(part, context.device), packed=context.packed)
+        micro_loss: Tensor = context.model(*inputs)
         (micro_loss * (weight * scale)).backward()
-        loss_sum += micro_loss.detach() * weight
-    return loss_sum
+        sums[0] += micro_loss.detach() * weight
+        if context.packed:
+            sums[1] += inputs.count() * weight
+    return sums
 
 
 def to_device(array: np.ndarray, device: torch.device) -> Tensor:

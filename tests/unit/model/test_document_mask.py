@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.model.attention import document_mask
+from trainer.model.attention import document_mask, number_documents
 from trainer.model.config import GPT2Config, LlamaConfig, ModelSettings, NeoXConfig
 from trainer.model.decoder import Decoder, Recompute
 from trainer.model.init import initialise
@@ -25,7 +25,7 @@ def document(seed: int, length: int) -> torch.Tensor:
 
 
 def test_the_token_that_ends_a_document_belongs_to_it() -> None:
-    mask = document_mask(torch.tensor([[5, END, END, 7, 8]]), END)
+    mask = document_mask(number_documents(torch.tensor([[5, END, END, 7, 8]]), END))
     assert mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
 from trainer.complaints import complaints
+from trainer.data.chat import ChatTemplate, load_template
 from trainer.data.clean.near import NearDuplicates
 from trainer.data.clean.steps import AnyStep, steps_sha256
-from trainer.data.sources import TextSource
+from trainer.data.sources import ChatSource, TextSource
 from trainer.data.sources.token_files import TokenFiles
 from trainer.data.tokenizer import tokenizer_fingerprint
 from trainer.data.tokenizers.config import (
     BpeTokenizer,
     ExistingTokenizer,
+    FileTokenizer,
     TokenizerSettings,
+    file_of,
     load_tokenizer_spec,
     tokenizer_label,
 )
@@ -94,6 +97,46 @@ class Pipeline(Settings):
         return Inputs(joined_sha256(parts), cleaning)
 
 
+class ChatSettings(Settings):
+    """How conversations become rows of tokens."""
+
+    template: str | None = None
+    """Chat template: `chatml` or `plain`, or the path or URL of a file of Jinja; null takes that of the tokenizer's
+    folder (chat_template.jinja, or the key chat_template of tokenizer_config.json)."""
+    sequence_length: int = Field(ge=2)
+    """Tokens of the sequences that conversations are packed into; runs on this set have the same `sequence_length`."""
+    too_long: Literal["drop", "cut"] = "drop"
+    """What becomes of a conversation longer than a sequence: it is left out, or its beginning is; both are counted."""
+
+
+class ChatPipeline(Pipeline):
+    """A data set of conversations for `task: sft`: answers are marked, and samples packed into rows of one length."""
+
+    sources: tuple[ChatSource, ...] = Field(min_length=1)  # type: ignore[assignment]  # other sources than of text
+    """Where conversations come from, in this order."""
+    clean: tuple[()] = ()
+    """Always empty: conversations are not cleaned."""
+    tokenizer: ExistingTokenizer = Field(discriminator="type")
+    """The tokenizer of the model that is trained."""
+    chat: ChatSettings
+    """Template, length, and what to do with conversations that are too long."""
+
+    def load_template(self) -> ChatTemplate:
+        """The chat template, with the special tokens of the tokenizer."""
+        folder = None
+        if isinstance(self.tokenizer, FileTokenizer):
+            file = file_of(self.tokenizer.path).url
+            folder = file.rpartition("/")[0] or "."
+        return load_template(self.chat.template, load_tokenizer_spec(self.tokenizer), tokenizer_folder=folder)
+
+    def inputs(self) -> Inputs:
+        found = super().inputs()
+        template = self.load_template()
+        return found._replace(
+            output=joined_sha256([found.output, template.source, template.bos_token, template.eos_token])
+        )
+
+
 class Inputs(NamedTuple):
     """What an output is made of, as hex sha256. Asked for once: sources list their files for it."""
 
@@ -133,7 +176,7 @@ class TokenPipeline(Settings):
 def load_pipeline(name: str) -> Pipeline | TokenPipeline:
     """Read a pipeline from a YAML file, or one that comes with the package by its name.
 
-    One with a source of type `tokens` is a pipeline of tokens.
+    One with a source of type `tokens` is a pipeline of tokens, one with the key `chat` one of conversations.
     """
     shipped = {path.name.removesuffix(".yaml"): path for path in _shipped() if path.name.endswith(".yaml")}
     if name in shipped:
@@ -153,14 +196,13 @@ def load_pipeline(name: str) -> Pipeline | TokenPipeline:
             expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
             fix="write the file as `key: value` lines",
         )
-    kind = TokenPipeline if _has_tokens(raw) else Pipeline
+    kind = TokenPipeline if _has_tokens(raw) else ChatPipeline if "chat" in raw else Pipeline
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
         raise UserError(
             f"pipeline {name}: {'; '.join(complaints(error, raw, kind))}",
-            expected=f"the keys of a pipeline{' of tokens' if kind is TokenPipeline else ''}: "
-            + ", ".join(kind.model_fields),
+            expected=f"the keys of a pipeline{_KINDS.get(kind, '')}: " + ", ".join(kind.model_fields),
             fix="correct the keys named above",
         ) from error
 
@@ -175,6 +217,9 @@ def load_text_pipeline(name: str) -> Pipeline:
             fix="name a pipeline whose sources hold text",
         )
     return pipeline
+
+
+_KINDS: dict[type[Settings], str] = {TokenPipeline: " of tokens", ChatPipeline: " of conversations"}
 
 
 def _has_tokens(raw: dict[Any, Any]) -> bool:

@@ -16,22 +16,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from trainer.data.chat import write_template
 from trainer.data.clean.exact import exact_duplicates
 from trainer.data.clean.near import near_duplicates
 from trainer.data.disk import full_disk_named
 from trainer.data.output import Mark, check_ours, claim, claim_cleaned, complete_set, sole_writer, write_mark
 from trainer.data.prepare.cleaned import EXACT, NEAR, CleanTask, Counts, clean_part
+from trainer.data.prepare.conversations import DROPS, encode_conversations, require_samples
 from trainer.data.prepare.encode import FOLDER as TOKENS
 from trainer.data.prepare.encode import encode
 from trainer.data.prepare.engine import Engine, Processes
-from trainer.data.prepare.pipeline import Pipeline, TokenPipeline
+from trainer.data.prepare.pipeline import ChatPipeline, Pipeline, TokenPipeline
 from trainer.data.prepare.text import Text
 from trainer.data.prepare.tokens import copy_tokens
 from trainer.data.progress import progress
 from trainer.data.shards import (
     TOKENIZER_FILE,
     DatasetInfo,
+    PackingRecord,
     SplitInfo,
     TokenizerRecord,
     token_dtype,
@@ -108,6 +112,8 @@ def _make_set(
         )
     mark = _provide_tokenizer(pipeline, folder, mark, text, engine)
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+    if isinstance(pipeline, ChatPipeline):
+        return _pack(pipeline, folder, mark, tokenizer, text, engine, filters)
     encoder = Encoder(tokenizer, "auto" if text.num_bytes >= FAST_BYTES else "tokenizers")
     with progress(f"encoding by {engine.name}", text.num_bytes) as advance:
         limit, shard_tokens = pipeline.validation_fraction * (1 << 64), pipeline.shard_tokens
@@ -119,9 +125,48 @@ def _make_set(
             fix="give it more text, or lower validation_fraction",
         )
     info = _describe(pipeline, folder, splits, filters)
+    _tidy(folder)
+    return info
+
+
+def _pack(
+    pipeline: ChatPipeline,
+    folder: Path,
+    mark: Mark,
+    tokenizer: Tokenizer,
+    text: Text,
+    engine: Engine,
+    filters: tuple[dict[str, Any], ...],
+) -> DatasetInfo:
+    """Conversations become packed rows; the template lies beside the tokenizer, for exports of what learns from it."""
+    template = pipeline.load_template()
+    write_template(folder, template)
+    with progress(f"packing by {engine.name}", text.num_bytes) as advance:
+        packed = encode_conversations(
+            text,
+            folder,
+            mark,
+            tokenizer,
+            template,
+            engine,
+            advance,
+            settings=pipeline.chat,
+            limit=pipeline.validation_fraction * (1 << 64),
+            shard_tokens=pipeline.shard_tokens,
+        )
+    require_samples(packed, pipeline.name)
+    left = text.documents
+    for rule in DROPS:
+        filters += ({"name": rule, "seen": left, "dropped": packed.drops[rule]},)
+        left -= packed.drops[rule]
+    info = _describe(pipeline, folder, packed.splits, filters, packed.record(pipeline.chat))
+    _tidy(folder)
+    return info
+
+
+def _tidy(folder: Path) -> None:
     for unneeded in (folder / TOKENS, folder / CLEANED):
         shutil.rmtree(unneeded, ignore_errors=True)
-    return info
 
 
 def _clean(pipeline: Pipeline, folder: Path, engine: Engine) -> tuple[Counts, Text]:
@@ -186,6 +231,7 @@ def _describe(
     folder: Path,
     splits: dict[str, SplitInfo],
     filters: tuple[dict[str, Any], ...],
+    packing: PackingRecord | None = None,
 ) -> DatasetInfo:
     """Write dataset.json."""
     tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
@@ -201,6 +247,7 @@ def _describe(
         splits=splits,
         sources=tuple(source.record() for source in pipeline.sources),
         filters=filters,
+        packing=packing,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return write_dataset_json(folder, info)

@@ -13,16 +13,20 @@ from pydantic import Field
 
 from trainer.data.sources.base import Document, Fault, Part, Problem, Source
 from trainer.data.sources.common_crawl import CommonCrawl
+from trainer.data.sources.conversations import Conversations
 from trainer.data.sources.gutenberg import Gutenberg
 from trainer.data.sources.hugging_face import HuggingFace
 from trainer.data.sources.jsonl import JsonLines
 from trainer.data.sources.parquet import Parquet
+from trainer.data.sources.python_docstrings import PythonDocstrings, PythonQuestions
 from trainer.data.sources.python_library import PythonLibrary
 from trainer.data.sources.text_files import TextFiles
 from trainer.data.sources.wikipedia import Wikipedia
 
 __all__ = [
+    "ChatSource",
     "CommonCrawl",
+    "Conversations",
     "Document",
     "Fault",
     "Gutenberg",
@@ -31,7 +35,9 @@ __all__ = [
     "Parquet",
     "Part",
     "Problem",
+    "PythonDocstrings",
     "PythonLibrary",
+    "PythonQuestions",
     "Source",
     "TextFiles",
     "TextSource",
@@ -39,6 +45,16 @@ __all__ = [
 ]
 
 TextSource = Annotated[
-    PythonLibrary | TextFiles | Wikipedia | Gutenberg | JsonLines | CommonCrawl | Parquet | HuggingFace,
+    PythonLibrary
+    | PythonDocstrings
+    | TextFiles
+    | Wikipedia
+    | Gutenberg
+    | JsonLines
+    | CommonCrawl
+    | Parquet
+    | HuggingFace,
     Field(discriminator="type"),
 ]
+# Documents of these are conversations, as JSON.
+ChatSource = Annotated[Conversations | PythonQuestions, Field(discriminator="type")]

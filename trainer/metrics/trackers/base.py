@@ -30,6 +30,8 @@ CURVES = {
     "validation_loss": "validation/loss",
     "perplexity": "validation/perplexity",
     "bits_per_byte": "validation/bits_per_byte",
+    "general_loss": "validation/general_loss",
+    "forgetting": "validation/forgetting",
     "hellaswag_acc_norm": "validation/hellaswag_acc_norm",
 }
 
