@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,7 +114,7 @@ class ChatTemplate:
         Raises UserError where the template cannot be parsed, or refuses the conversation.
         """
         try:
-            return self._compiled.render(
+            text: str = _compile(self.source).render(
                 messages=[dict(message) for message in messages],
                 tools=None,
                 documents=None,
@@ -122,6 +122,7 @@ class ChatTemplate:
                 bos_token=self.bos_token,
                 eos_token=self.eos_token,
             )
+            return text
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise self._refusal(f"fails: {error}", messages, "a conversation that the template takes") from error
 
@@ -191,15 +192,6 @@ class ChatTemplate:
             expected=expected,
             fix=f"correct the template, or take one that comes along: {', '.join(SHIPPED)}",
         )
-
-    @cached_property
-    def _compiled(self) -> Any:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        return environment.from_string(self.source)
 
 
 def load_template(source: str | None, tokenizer: Tokenizer, *, tokenizer_folder: str | None) -> ChatTemplate:
@@ -279,6 +271,17 @@ class _Generation(Extension):
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@lru_cache(maxsize=4)
+def _compile(source: str) -> Any:
+    """Once per process: templates travel to workers as text."""
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise
+    return environment.from_string(source)
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:

@@ -44,7 +44,7 @@ def evaluate_model(pretrained: Pretrained, request: Request, progress: Progress)
     results = tuple(_set_result(each, evaluation) for each, evaluation in evaluated)
     comparison = None
     if request.against_training:
-        comparison = _compare_with_training(pretrained, request, evaluated[0][1], progress)
+        comparison = _compare_with_training(pretrained, request, *evaluated[0], progress)
     scores = None
     if items:
         scores = score_items(pretrained.model, items, encoded, lambda done: progress("HellaSwag", done, len(items)))
@@ -125,7 +125,7 @@ def _set_result(each: EvaluationSet, evaluation: Evaluation) -> SetResult:
 
 
 def _compare_with_training(
-    pretrained: Pretrained, request: Request, validation: Evaluation, progress: Progress
+    pretrained: Pretrained, request: Request, each: EvaluationSet, validation: Evaluation, progress: Progress
 ) -> Comparison:
     assert pretrained.run is not None
     assert pretrained.checkpoint is not None
@@ -139,7 +139,9 @@ def _compare_with_training(
     )
     device: torch.device = next(model.parameters()).device
     told = _each_batch(progress, "training", request.micro_sequences, validation.sequences)
-    training = evaluate_loss(model, batches, device=device, bytes_per_token=None, stop_requested=told)
+    training = evaluate_loss(
+        model, batches, device=device, bytes_per_token=None, stop_requested=told, packed=each.split.packed
+    )
     assert training is not None
     return compare(training, validation)
 

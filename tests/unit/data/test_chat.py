@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,11 @@ def test_what_precedes_an_answer_are_the_tokens_of_its_prompt(tokenizer: Tokeniz
     prompt = tokenizer.encode(chat.render(TALK[:2], add_generation_prompt=True)).ids
     first = next(place for place, mark in enumerate(marks) if not mark & CONTEXT)
     assert tokens[:first].tolist() == prompt
+
+
+def test_a_template_that_was_used_travels_to_workers(tokenizer: Tokenizer) -> None:
+    chat = load_template("chatml", tokenizer, tokenizer_folder=None)
+    assert pickle.loads(pickle.dumps(chat)).render(TALK) == chat.render(TALK)  # our own
 
 
 def test_generation_blocks_are_what_is_inside(tokenizer: Tokenizer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -19,6 +20,7 @@ PART_BYTES = 1_000_000
 class _Docstrings(Source):
     """Docstrings of the running Python's standard library: no download."""
 
+    type: str
     max_files: int | None = Field(default=None, gt=0)
     """Read so many of the library's files, in an order that their names decide; null reads all."""
 
@@ -46,13 +48,13 @@ class _Docstrings(Source):
         return digest([corpus.installation(), files])
 
     def record(self) -> dict[str, Any]:
-        return {"type": self.type, "installation": corpus.installation()}  # type: ignore[attr-defined]  # a subclass's
+        return {"type": self.type, "installation": corpus.installation()}
 
     @abstractmethod
     def text_of(self, dotted: str, text: str) -> str:
         """What a document says of the thing with this name and docstring."""
 
-    def _files(self) -> list[Any]:
+    def _files(self) -> list[tuple[str, Path]]:
         return [(name, path) for name, path in corpus.library_files() if name.endswith(".py")][: self.max_files]
 
 
