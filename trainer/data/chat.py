@@ -159,6 +159,11 @@ class ChatTemplate:
         begin, end = self._answer(messages, 1, text)
         return text[begin:end].strip().removeprefix("b")
 
+    def end_of_turn_id(self, tokenizer: Tokenizer) -> int | None:
+        """The token that ends an answer, where it is a single one: whoever generates stops at it too."""
+        ids = tokenizer.encode(self.end_of_turn(), add_special_tokens=False).ids
+        return int(ids[0]) if len(ids) == 1 else None
+
     def _answer(self, messages: Sequence[Message], number: int, text: str) -> tuple[int, int]:
         """Where the answer `messages[number]` lies in the whole conversation's text, with what ends it."""
         before = self.render(messages[:number], add_generation_prompt=True)

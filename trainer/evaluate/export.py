@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainer.data.chat import TEMPLATE_FILE, load_template
+from trainer.data.tokenizer import load_tokenizer
 from trainer.evaluate.pretrained import load_weights
 from trainer.model.hf import export_hf
 from trainer.parallel.config import Precision
@@ -23,5 +25,15 @@ def export_checkpoint(url: str, output: Path, *, dtype: Precision, tokenizer_fil
         dtype=COMPUTE_DTYPE[dtype],
         tokenizer_file=weights.tokenizer_file,
         eos_id=weights.eos_id,
+        end_of_turn_id=_end_of_turn_id(weights.tokenizer_file),
     )
     return weights.url
+
+
+def _end_of_turn_id(tokenizer_file: Path | None) -> int | None:
+    """Of the chat template beside the tokenizer; None where there is none."""
+    if tokenizer_file is None or not tokenizer_file.with_name(TEMPLATE_FILE).is_file():
+        return None
+    tokenizer = load_tokenizer(tokenizer_file)
+    template = load_template(None, tokenizer, tokenizer_folder=str(tokenizer_file.parent))
+    return template.end_of_turn_id(tokenizer)

@@ -42,14 +42,15 @@ def export_hf(
     dtype: torch.dtype = torch.float32,
     tokenizer_file: Path | None = None,
     eos_id: int | None = None,
+    end_of_turn_id: int | None = None,
     max_shard_bytes: int = 5_000_000_000,
 ) -> None:
     """Write the model to `folder`, which must not exist yet, for Transformers' AutoModelForCausalLM and AutoTokenizer.
 
     `state` maps the names of `Decoder(config).named_parameters()` to whole CPU tensors; each is asked for once, so a
     lazy mapping keeps one shard in memory. `tokenizer_file` is a tokenizer.json; a chat template beside it comes along.
-    Raises UserError for a choice that the architecture cannot express, for a state of another model, and for an EOS id
-    that the tokenizer lacks.
+    Generation stops at `eos_id`, and at the token that ends an answer. Raises UserError for a choice that the
+    architecture cannot express, for a state of another model, and for an EOS id that the tokenizer lacks.
     """
     if dtype not in _DTYPES:
         known = ", ".join(_DTYPES.values())
@@ -60,7 +61,8 @@ def export_hf(
     with _whole_or_nothing(folder) as unfinished:
         _write_weights(state, config, shapes, unfinished, dtype, max_shard_bytes)
         _write_json(unfinished / "config.json", hf_config)
-        _write_json(unfinished / "generation_config.json", {"bos_token_id": eos_id, "eos_token_id": eos_id})
+        stops = eos_id if end_of_turn_id in (None, eos_id) else [eos_id, end_of_turn_id]
+        _write_json(unfinished / "generation_config.json", {"bos_token_id": eos_id, "eos_token_id": stops})
         if tokenizer_file is not None:
             _write_tokenizer(tokenizer_file, eos_id, config, unfinished)
 

@@ -55,6 +55,15 @@ def test_answers_count_with_what_ends_them_and_nothing_else(name: str, expected:
     assert chat.end_of_turn() == expected[-len(chat.end_of_turn()) :]
 
 
+def test_a_single_token_that_ends_an_answer_is_known(tokenizer: Tokenizer) -> None:
+    assert load_template("plain", tokenizer, tokenizer_folder=None).end_of_turn_id(tokenizer) == 0
+    chat = load_template("chatml", tokenizer, tokenizer_folder=None)
+    assert chat.end_of_turn_id(tokenizer) is None
+    with_markers = Tokenizer.from_str(tokenizer.to_str())
+    with_markers.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    assert chat.end_of_turn_id(with_markers) == with_markers.token_to_id("<|im_end|>")
+
+
 def test_what_precedes_an_answer_are_the_tokens_of_its_prompt(tokenizer: Tokenizer) -> None:
     chat = load_template("plain", tokenizer, tokenizer_folder=None)
     tokens, marks = chat.encode(tokenizer, TALK[:3])
