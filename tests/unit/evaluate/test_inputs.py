@@ -60,7 +60,8 @@ def test_a_packed_sample_gives_the_logits_that_it_gives_alone(family: str) -> No
     with torch.no_grad():
         packed = model(inputs.tokens, documents_BT=inputs.documents)
         alone = torch.cat([model(torch.from_numpy(each.tokens)[None]) for each in SAMPLES], dim=1)
-    torch.testing.assert_close(packed[:, : sum(LENGTHS)], alone, rtol=1e-9, atol=1e-9)
+    # Rotary tables are fp32, and tell distances only: where a sample begins changes their rounding.
+    torch.testing.assert_close(packed[:, : sum(LENGTHS)], alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
