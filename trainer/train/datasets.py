@@ -56,6 +56,8 @@ def open_data(config: RunConfig) -> Data:
                 expected="a model with a row for every token",
                 fix=f"set model.vocab_size: {split.vocab_size}",
             )
+    if config.task == "finetune" and evaluates and not config.data.validation:
+        _require_validation_of_the_domain(train[0], validation[0])
     _require_rows_of_the_task(config, [*train, *validation])
     _require_one_tokenizer([*train, *validation])
     end_id = _document_end_id([*train, *validation]) if config.data.document_mask else None
@@ -78,6 +80,16 @@ def build_loader(config: RunConfig, world: World, data: Data, start_step: int) -
         prefetch_batches=config.data.prefetch_batches,
         vocab_size=config.model.vocab_size,
     )
+
+
+def _require_validation_of_the_domain(domain: TokenSplit, first: TokenSplit) -> None:
+    """UserError where the first validation set is not that of the first source, whose loss is to lead the run."""
+    if first.fingerprint != domain.fingerprint:
+        raise UserError(
+            f"task finetune, and {domain.name}, the domain, has no validation split; {first.name} would stand for it",
+            expected="a validation set of the domain, before those of what the model knew",
+            fix="prepare the domain with a validation_fraction, or name the sets under data.validation, its own first",
+        )
 
 
 def _require_rows_of_the_task(config: RunConfig, splits: Sequence[TokenSplit]) -> None:

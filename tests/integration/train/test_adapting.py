@@ -124,6 +124,13 @@ def test_what_does_not_fit_is_refused(make_training: MakeTraining, warm: Warm, d
     start = {"initial_weights": str(base.run)}
     other = {**PIPELINE, "name": "other", "tokenizer": {"type": "bpe", "vocab_size": 512, "sample_bytes": 50_000}}
     prepare(Pipeline.model_validate(other), tmp_path / "other", engine=Processes(1))
+    whole = {
+        **PIPELINE,
+        "name": "whole",
+        "validation_fraction": 0.0,
+        "tokenizer": {"type": "file", "path": str(dataset)},
+    }
+    prepare(Pipeline.model_validate(whole), tmp_path / "whole", engine=Processes(1))
     cases: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ({"task": "finetune"}, ("initial_weights: task finetune",)),
         ({"task": "sft", **start}, ("does not say which of its tokens are answers", "task: finetune")),
@@ -131,6 +138,15 @@ def test_what_does_not_fit_is_refused(make_training: MakeTraining, warm: Warm, d
         ({"task": "finetune", "data": {"train": str(folder)}, **start}, ("task finetune", "packed conversations")),
         ({"task": "finetune", "model": {"layers": 3}, **start}, ("another model", "model.layers: 3, there 2")),
         ({"task": "finetune", "data": {"train": str(tmp_path / "other")}, **start}, ("tokenizer of fingerprint",)),
+        (
+            {
+                "task": "finetune",
+                "data": {"train": [str(tmp_path / "whole"), str(dataset)]},
+                "evaluate": {"every_steps": 1},
+                **start,
+            },
+            ("the domain, has no validation split",),
+        ),
         ({"task": "finetune", "initial_weights": "nowhere"}, ("nowhere is no folder with a config.json",)),
         ({"task": "finetune", "initial_weights": f"{base.run}@step:77"}, ("no checkpoint 'step:77'",)),
         (
