@@ -46,14 +46,14 @@ __all__ = [
 
 TextSource = Annotated[
     PythonLibrary
-    | PythonDocstrings
     | TextFiles
     | Wikipedia
     | Gutenberg
     | JsonLines
     | CommonCrawl
     | Parquet
-    | HuggingFace,
+    | HuggingFace
+    | PythonDocstrings,
     Field(discriminator="type"),
 ]
 # Documents of these are conversations, as JSON.
