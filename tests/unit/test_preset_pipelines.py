@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from importlib import resources
+from pathlib import PurePosixPath
 
 import pytest
 
 from trainer.config_file import load_run_config
-from trainer.data.prepare.pipeline import Pipeline, TokenPipeline, load_pipeline
-from trainer.data.tokenizers.config import BpeTokenizer
+from trainer.data.prepare.pipeline import ChatPipeline, Pipeline, TokenPipeline, load_pipeline
+from trainer.data.tokenizers.config import BpeTokenizer, FileTokenizer
 
 # Run -> pipeline; what the tokenizer of a pipeline has ids for.
 RUNS = {
@@ -20,6 +21,8 @@ RUNS = {
     "neox-1.4b": "neox-npz",
     "tiny-gpt2": "python-library",
 }
+# A run that adapts the model of another -> the pipeline of what it learns.
+ADAPTING = {"tiny-finetune": "python-docstrings", "tiny-sft": "python-questions"}
 GPT2_IDS = 50_257
 
 
@@ -45,6 +48,18 @@ def test_the_two_tokenizers_of_slimpajama_share_the_cleaned_text() -> None:
     assert llama.output != gpt2.output
 
 
+@pytest.mark.parametrize(("run", "name"), ADAPTING.items(), ids=list(ADAPTING))
+def test_an_adapting_run_reads_tokens_of_its_model(run: str, name: str) -> None:
+    config, pipeline = load_run_config(run), load_pipeline(name)
+    assert config.data.train[0].path == pipeline.output
+    base = load_run_config(PurePosixPath(config.initial_weights or "").name)
+    assert config.model == base.model
+    assert isinstance(pipeline.tokenizer, FileTokenizer)
+    assert [pipeline.tokenizer.path] == [source.path for source in base.data.train]
+    if isinstance(pipeline, ChatPipeline):
+        assert pipeline.chat.sequence_length == config.sequence_length
+
+
 def test_no_shipped_pipeline_lacks_a_run() -> None:
     shipped = (resources.files("trainer") / "presets" / "data").iterdir()
-    assert {path.name.removesuffix(".yaml") for path in shipped} == set(RUNS.values())
+    assert {path.name.removesuffix(".yaml") for path in shipped} == {*RUNS.values(), *ADAPTING.values()}
