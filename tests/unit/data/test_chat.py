@@ -50,7 +50,7 @@ def test_answers_count_with_what_ends_them_and_nothing_else(name: str, expected:
     chat = load_template(name, tokenizer, tokenizer_folder=None)
     assert answers(tokenizer, chat) == expected
     tokens, marks = chat.encode(tokenizer, TALK)
-    assert tokenizer.decode(tokens, skip_special_tokens=False) == chat.render(TALK)
+    assert tokenizer.decode(tokens.tolist(), skip_special_tokens=False) == chat.render(TALK)
     assert [place for place, mark in enumerate(marks) if mark & FIRST] == [0]
     assert chat.end_of_turn() == expected[-len(chat.end_of_turn()) :]
 

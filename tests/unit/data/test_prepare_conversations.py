@@ -80,9 +80,9 @@ def test_every_sample_is_in_one_row_as_it_is(tmp_path: Path, make: Make) -> None
             ids, marks = ids_of(row), marks_of(row)
             starts = np.flatnonzero(marks & FIRST)
             for part, mark in zip(np.split(ids, starts)[1:], np.split(marks, starts)[1:], strict=True):
-                counted = tokenizer.decode(part[mark & CONTEXT == 0], skip_special_tokens=False)
+                counted = tokenizer.decode(part[mark & CONTEXT == 0].tolist(), skip_special_tokens=False)
                 if counted:
-                    found.append((tokenizer.decode(part, skip_special_tokens=False), counted))
+                    found.append((tokenizer.decode(part.tolist(), skip_special_tokens=False), counted))
     expected = [
         (f"Question: {one['prompt']}\nAnswer: {one['completion']}<|endoftext|>\n", f" {one['completion']}<|endoftext|>")
         for one in (talk(number, words=number % 17) for number in range(60))
@@ -100,7 +100,7 @@ def test_another_length_than_that_of_the_rows_is_refused(tmp_path: Path, make: M
 
 
 def test_what_is_dropped_is_counted(make: Make) -> None:
-    lines = [talk(1), talk(2), talk(3), talk(4), talk(5, words=400)]
+    lines: list[Any] = [talk(1), talk(2), talk(3), talk(4), talk(5, words=400)]
     lines += [{"messages": [{"role": "user", "content": "hm"}]}, {"prompt": "a<|endoftext|>", "completion": "b"}]
     info = make(lines)
     assert {each["name"]: each["dropped"] for each in info.filters if each["dropped"]} == {
