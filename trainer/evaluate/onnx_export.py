@@ -21,7 +21,7 @@ from trainer.model.decoder import Decoder
 MODEL_FILE = "model.onnx"
 # Protobuf ends at 2 GiB; weights beyond this go into a file beside the graph, which names it.
 EXTERNAL_BYTES = 1_500_000_000
-# Largest difference of a logit: twice what fp32 sums of another order come to, see docs/decisions/export.md.
+# Largest difference of a logit that sums in another order may come to, see docs/decisions/export.md.
 BAR = 1e-3
 _OPSET = 20
 

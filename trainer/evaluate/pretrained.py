@@ -18,7 +18,8 @@ import torch
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
 
-from trainer.checkpoint.layout import CONFIG, Checkpoint
+from trainer.checkpoint.layout import CONFIG, Checkpoint, CorruptCheckpoint
+from trainer.checkpoint.load import check_sizes, local_files
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.tensors import load_model_tensors
 from trainer.data.config import DataConfig
@@ -122,13 +123,23 @@ def checkpoint_weights(checkpoint: Checkpoint, *, tokenizer_file: str | None = N
 def describe_checkpoint(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Description:
     """Model, tokenizer and run of a checkpoint; `tokenizer_file` as for `load_weights`."""
     given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
-    raw = parse_yaml(checkpoint.store.read_bytes(CONFIG).decode(), source=checkpoint.store.url_of(CONFIG))
+    raw = parse_yaml(_config(checkpoint).decode(), source=checkpoint.store.url_of(CONFIG))
     assert isinstance(raw, dict)
     config = TypeAdapter(ModelConfig).validate_python(raw["model"])
     file, eos_id = (given, None) if given else training_tokenizer(raw)
     if eos_id is None:
         eos_id = _eos_id(file)
     return Description(config, file, eos_id, raw)
+
+
+def _config(checkpoint: Checkpoint) -> bytes:
+    """config.yaml as it was committed. UserError if it, or the size of any other file, is not."""
+    try:
+        check_sizes(checkpoint)
+        with local_files(checkpoint) as files:
+            return files.read(CONFIG)
+    except CorruptCheckpoint as error:
+        raise error.as_user_error() from error
 
 
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

@@ -186,6 +186,12 @@ def refused(*parts: str, output: str | None = "out", **options: Any) -> None:
 def test_a_checkpoint_that_is_not_as_it_was_committed_is_refused(gpt2: Decoder) -> None:
     file = part()
     whole = file.read_bytes()
+    config = file.parent / "config.yaml"
+    written = config.read_text()
+    config.write_text(written.replace("steps: 24", "steps: 25"))
+    assert config.read_text() != written
+    refused("config.yaml", "has sha256", "was committed")
+    config.write_text(written)
     flipped = bytearray(whole)
     flipped[len(flipped) // 2] ^= 1
     file.write_bytes(flipped)
@@ -208,7 +214,8 @@ def test_another_tokenizer_is_refused(gpt2: Decoder, dataset: Path) -> None:
 
 def test_a_model_that_the_architecture_cannot_express_is_refused_before_it_is_read(folder: Path, dataset: Path) -> None:
     write_run("runs", dataset, MODELS["gpt2"] | {"positions": "rope"})
-    part().write_bytes(b"")
+    file = part()
+    file.write_bytes(b"x" * file.stat().st_size)
     refused("GPT2LMHeadModel cannot express model.positions: rope")
 
 

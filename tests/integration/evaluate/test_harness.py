@@ -45,8 +45,6 @@ def test_its_accuracy_over_the_same_items_is_ours(trained: Training, items: Path
     (file,) = (tmp_path / "results").rglob("results_*.json")
     theirs = json.loads(file.read_text())["results"]["mine"]
 
-    ours = evaluate_model(
-        load_pretrained(str(tmp_path / "model")), Request(hellaswag=str(items)), lambda *_: None
-    )
+    ours = evaluate_model(load_pretrained(str(tmp_path / "model")), Request(hellaswag=str(items)), lambda *_: None)
     assert ours.hellaswag is not None
     assert theirs["acc,none"] == pytest.approx(ours.hellaswag.acc, abs=1e-9)
