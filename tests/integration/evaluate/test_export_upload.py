@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 import huggingface_hub
@@ -92,6 +93,26 @@ def test_an_interrupted_upload_goes_on(sent: list[str], monkeypatch: pytest.Monk
     assert "uploading.json" not in files()
     record = json.loads(files()["exported.json"])
     assert files().keys() == record["files"].keys() | {"exported.json"}
+
+
+def test_a_file_whose_sending_breaks_off_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_write = Store.open_write
+    failures = [TimeoutError("no answer"), ConnectionResetError("gone")]
+
+    @contextmanager
+    def troubled(self: Store, path: str) -> Iterator[IO[bytes]]:
+        with open_write(self, path) as stream:
+            yield stream
+            if failures:
+                raise failures.pop()
+
+    monkeypatch.setattr(Store, "open_write", troubled)
+    export()
+    assert not failures
+    record = json.loads(files()["exported.json"])
+    assert {name: len(content) for name, content in files().items() if name != "exported.json"} == {
+        name: entry["bytes"] for name, entry in record["files"].items()
+    }
 
 
 def test_another_export_is_replaced_only_when_asked() -> None:
