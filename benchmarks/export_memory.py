@@ -77,7 +77,8 @@ def main() -> int:
 
 def write_checkpoint(name: str, model: dict[str, Any]) -> int:
     """A run `name` in runs/ with one checkpoint; the bytes of its model."""
-    config = RunConfig.model_validate({"name": name, "steps": 1, "model": model, "data": {"train": "none"}})
+    settings = {"name": name, "steps": 1, "sequence_length": 8, "model": model, "data": {"train": "none"}}
+    config = RunConfig.model_validate(settings)
     weights = {key: parameter.detach() for key, parameter in Decoder(config.model).named_parameters()}
     averages = {kind: {key: torch.zeros_like(value) for key, value in weights.items()} for kind in ("first", "second")}
     digest = settings_sha256(config)

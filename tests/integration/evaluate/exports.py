@@ -104,7 +104,10 @@ class _HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.served.files])
+        if "/tree/" in self.path:
+            self._answer([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.served.files])
+        else:
+            self._answer({})
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -114,9 +114,9 @@ def test_an_onnx_graph_that_computes_something_else_is_not_handed_out(
     assert sorted(path.name for path in Path().iterdir()) == ["runs"]
 
 
-def test_documents_stay_apart_in_an_onnx_graph(folder: Path, dataset: Path) -> None:
-    data = {"train": str(dataset), "document_mask": True}
-    write_run("runs", dataset, MODELS["gpt2"], data=data)
+def test_a_graph_has_what_no_architecture_has(folder: Path, dataset: Path) -> None:
+    """A GPT-2 with rotary positions, whose documents stay apart."""
+    write_run("runs", dataset, MODELS["gpt2"] | {"positions": "rope"}, data={"document_mask": True})
     export(kind="onnx")
     session = onnxruntime.InferenceSession("out/model.onnx")
     ids = np.random.default_rng(0).integers(1, 512, (2, 12))
@@ -217,11 +217,6 @@ def test_a_model_that_the_architecture_cannot_express_is_refused_before_it_is_re
     file = part()
     file.write_bytes(b"x" * file.stat().st_size)
     refused("GPT2LMHeadModel cannot express model.positions: rope")
-
-
-def test_a_graph_needs_no_architecture(folder: Path, dataset: Path) -> None:
-    write_run("runs", dataset, MODELS["gpt2"] | {"positions": "rope"})
-    assert export(kind="onnx").exported.largest_difference is not None
 
 
 def test_a_folder_with_other_files_is_kept(gpt2: Decoder) -> None:

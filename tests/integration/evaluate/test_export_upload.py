@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import fsspec
-import huggingface_hub
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from huggingface_hub import constants
 
 from tests.integration.evaluate.exports import Hub, small_hub, write_run
 from tests.integration.servers import Server
@@ -107,10 +107,10 @@ def test_a_file_whose_sending_breaks_off_is_sent_again(monkeypatch: pytest.Monke
                 raise failures.pop()
 
     monkeypatch.setattr(Store, "open_write", troubled)
-    export()
+    export("store")
     assert not failures
-    record = json.loads(files()["exported.json"])
-    assert {name: len(content) for name, content in files().items() if name != "exported.json"} == {
+    record = json.loads(files("store")["exported.json"])
+    assert {name: len(content) for name, content in files("store").items() if name != "exported.json"} == {
         name: entry["bytes"] for name, entry in record["files"].items()
     }
 
@@ -151,7 +151,7 @@ def test_a_bucket(start_server: Callable[[str], Server], monkeypatch: pytest.Mon
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The Hub of this process: a server with the few answers that a commit takes (the real one needs an account)."""
     with small_hub() as served:
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", served.url)
+        monkeypatch.setattr(constants, "ENDPOINT", served.url)
         monkeypatch.setenv("HF_TOKEN", "hf_test")
         monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         yield served
