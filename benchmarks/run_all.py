@@ -446,7 +446,7 @@ ROWS = [
     Row(
         "export-memory",
         "peak memory of `gpt-run checkpoints export` beyond the program's own, GPT-2 124M, over the model's bytes",
-        "<= 1.0",
+        "<= 0.75",
         "export_memory",
         export_memory,
     ),
