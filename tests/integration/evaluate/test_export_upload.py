@@ -148,10 +148,12 @@ def test_a_bucket(start_server: Callable[[str], Server], monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The Hub of this process: a server with the few answers that a commit takes (the real one needs an account)."""
     with small_hub() as served:
         monkeypatch.setattr(constants, "ENDPOINT", served.url)
+        # What the library asks any Hub and keeps for a day must not come from this one.
+        monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(tmp_path / "kept.json"), raising=False)
         monkeypatch.setenv("HF_TOKEN", "hf_test")
         monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         yield served
