@@ -104,7 +104,9 @@ class _HubHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if "/tree/" in self.path:
+        if self.served.refuses:
+            self._answer({"error": "Invalid token"}, 401)
+        elif "/tree/" in self.path:
             self._answer([{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.served.files])
         else:
             self._answer({})
@@ -118,7 +120,7 @@ class _HubHandler(BaseHTTPRequestHandler):
             self._answer({"error": "Invalid token"}, 401)
         elif action == "create":
             hub.created.append(json.loads(body))
-            self._answer({"url": f"{hub.url}/{json.loads(body)['name']}"})
+            self._answer({"url": f"{hub.url}/me/small"})
         elif action == "preupload":
             names = [file["path"] for file in json.loads(body)["files"]]
             self._answer({"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]})
