@@ -291,6 +291,12 @@ def near_duplicates_memory(report: Report) -> tuple[str, bool]:
     return f"{report['memory_ratio']:.2f} ({figure})", report["memory_ratio"] <= report["bar_memory_ratio"]
 
 
+def export_memory(report: Report) -> tuple[str, bool]:
+    ratio, extra = report["ratio"], report["extra_bytes"]
+    figure = f"{ratio['streamed']:.2f} ({extra['streamed'] / 1e6:.0f} MB); loaded and saved whole {ratio['whole']:.2f}"
+    return figure, ratio["streamed"] <= report["bar"]
+
+
 def encoding(report: Report) -> tuple[str, bool]:
     speeds = ", ".join(
         f"{name} {figures['mb_per_second']:.1f}"
@@ -451,6 +457,13 @@ ROWS = [
     ),
     Row("logits-llama", "the same: LLaMA", "<= 1e-4", "logits_parity", parity("llama")),
     Row("logits-neox", "the same: GPT-NeoX", "<= 1e-4", "logits_parity", parity("neox")),
+    Row(
+        "export-memory",
+        "peak memory of `gpt-run checkpoints export` beyond the program's own, GPT-2 124M, over the model's bytes",
+        "<= 0.75",
+        "export_memory",
+        export_memory,
+    ),
     Row(
         "plan-flops",
         "what `gpt-run plan` says of all presets: parameters against the built model, FLOP against FlopCounterMode",

@@ -1,17 +1,20 @@
-"""Files that are whole or not there at all, also after a kill or a power cut.
+"""Files and folders that are whole or not there at all, also after a kill or a power cut.
 
-Checkpoints, data sets and downloads write their files through it. A file gets its name when all its bytes are there;
+Checkpoints, data sets, downloads and exports are written through it. A file gets its name when all its bytes are there;
 a rename is on the disk once the folder that holds the name is.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from trainer.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -33,6 +36,43 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block ends well, and goes when it does not."""
+    unfinished = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.unfinished")
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        for file in unfinished.iterdir():
+            sync(file)
+        sync(unfinished)
+        if folder.exists():
+            # A name cannot pass from one folder with files to another in one go; of the two moments between, the one
+            # without any folder of that name is the one that nobody can take for an export.
+            old = folder.with_name(f"{unfinished.name}.old")
+            folder.rename(old)
+            unfinished.rename(folder)
+            shutil.rmtree(old)
+        else:
+            unfinished.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def require_space(folder: Path, needed_bytes: int, *, purpose: str, fix: str) -> None:
+    """UserError if the disk of `folder`, or of the first folder above it that exists, has less room than that."""
+    while not folder.exists():
+        folder = folder.parent
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise UserError(
+            f"the disk of {folder} has {free_bytes:,} bytes free",
+            expected=f"{needed_bytes:,} bytes for {purpose}",
+            fix=fix,
+        )
 
 
 def durable_rename(temporary: Path, path: Path) -> None:

@@ -1,20 +1,23 @@
-"""files/export.py: waits for the end of a run, and uploads."""
+"""files/export.py: waits for the end of a run, and exports."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import fsspec
 import pytest
+import typer
 
 from charts.generator.values import CHART
+from trainer.cli.main import app
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +91,48 @@ def test_waits_for_the_end(script: ModuleType, serve: Any, answers: list[Any], f
     assert script.wait_until_finished(serve(*answers), 0.0) is finished
 
 
-def test_uploads_the_marker_last(script: ModuleType, tmp_path: Path) -> None:
-    model = tmp_path / "model"
-    (model / "onnx").mkdir(parents=True)
-    (model / "config.json").write_text("{}")
-    (model / "onnx" / "model.bin").write_bytes(b"weights")
-    store = fsspec.filesystem("memory")
-    script.upload((model, "step-00000010-a0001"), "memory://runs/demo/exports")
-    target = "/runs/demo/exports/step-00000010-a0001"
-    assert store.cat_file(f"{target}/onnx/model.bin") == b"weights"
-    assert json.loads(store.cat_file(f"{target}/exported.json")) == {"checkpoint": "step-00000010-a0001"}
+# Stands for the command, whose own tests are in tests/integration/evaluate: it takes seconds to import torch.
+COMMAND = """#!/bin/sh
+echo "$@" >> calls.txt
+[ "$2" != show ] || echo '{"name": "step-00000010-a0001", "url": "s3://b/runs/demo/checkpoints/step-00000010-a0001"}'
+[ "$2" != export ] || exit "$EXPORT_CODE"
+"""
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_exports_to_a_place_with_the_name_of_the_checkpoint(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    command = tmp_path / "gpt-run"
+    command.write_text(COMMAND)
+    command.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("EXPORT_CODE", str(code))
+    ended = nullcontext() if code == 0 else pytest.raises(SystemExit, match=str(code))
+    with ended:
+        script.export("s3://b/runs/demo@best", "bf16", "s3://b/runs/demo/exports")
+    url = "s3://b/runs/demo/checkpoints/step-00000010-a0001"
+    upload = "--upload s3://b/runs/demo/exports/step-00000010-a0001 --replace"
+    assert (tmp_path / "calls.txt").read_text().splitlines() == [
+        "checkpoints show s3://b/runs/demo@best --json",
+        f"checkpoints export {url} --dtype bf16 {upload}",
+    ]
+
+
+def test_its_words_are_those_of_the_command(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every option that the script gives is one that the command has."""
+    said: list[tuple[str, ...]] = []
+
+    def gpt_run(*arguments: str) -> str:
+        said.append(arguments)
+        return json.dumps({"name": "step-00000010-a0001", "url": "runs/demo"})
+
+    monkeypatch.setattr(script, "gpt_run", gpt_run)
+    script.export("runs/demo@best", "bf16", "runs/demo/exports")
+    group: Any = typer.main.get_command(app)
+    for _, name, _, *options in said:
+        known = {
+            option for parameter in group.commands["checkpoints"].commands[name].params for option in parameter.opts
+        }
+        assert {word for word in options if word.startswith("--")} <= known

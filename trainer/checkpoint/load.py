@@ -1,8 +1,8 @@
 """Loads a checkpoint into the tensors of a running model, verified, with fall-back to older ones.
 
-The train loop calls `load_checkpoint` on every rank after the model is built; `gpt-run checkpoints export` and
-evaluation use `load_model_tensors`. Every rank comes to the same decision: what rank 0 chose, and an error on any rank
-is an error on all.
+The train loop calls `load_checkpoint` on every rank after the model is built; a single process that wants nothing but
+the weights uses `trainer.checkpoint.tensors`. Every rank comes to the same decision: what rank 0 chose, and an error on
+any rank is an error on all.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 
 from trainer.checkpoint import layout
@@ -63,7 +61,7 @@ def find_checkpoint(run: Store, reference: str = "latest") -> Resolved | None:
     for number, checkpoint in enumerate(resolved.candidates if resolved else ()):
         try:
             check_sizes(checkpoint)
-            with _files(checkpoint, None) as files:
+            with local_files(checkpoint) as files:
                 files.read(layout.METADATA)
         except CorruptCheckpoint as error:
             _warn_skipped(error)
@@ -110,33 +108,6 @@ def load_checkpoint(
     raise none_is_sound(agreed.candidates[0].store.parent().parent(), skipped)
 
 
-def load_model_tensors(checkpoint: Checkpoint, *, streams: int = 4) -> dict[str, torch.Tensor]:
-    """All weights, whole, on the CPU, by their names below `model`. No process group is needed.
-
-    UserError if a file is not what was committed.
-    """
-    try:
-        return _load_model_tensors(checkpoint, streams)
-    except CorruptCheckpoint as error:
-        raise error.as_user_error() from error
-
-
-def _load_model_tensors(checkpoint: Checkpoint, streams: int) -> dict[str, torch.Tensor]:
-    quiet_single_process()
-    check_sizes(checkpoint)
-    with _files(checkpoint, None) as files:
-        reader = CheckpointReader(files, streams=streams)
-        tensors: dict[str, torch.Tensor] = {}
-        try:
-            for name, stored in reader.read_metadata().state_dict_metadata.items():
-                if name.startswith("model.") and isinstance(stored, TensorStorageMetadata):
-                    tensors[name.removeprefix("model.")] = torch.empty(stored.size, dtype=stored.properties.dtype)
-            dcp_load({"model": tensors}, storage_reader=reader, no_dist=True)
-        except CheckpointException as error:
-            raise _root_cause(error) from None
-    return tensors
-
-
 def check_sizes(checkpoint: Checkpoint) -> None:
     """CorruptCheckpoint if the listing lacks a file of the marker, or shows another size."""
     for name, entry in checkpoint.committed.files.items():
@@ -160,7 +131,7 @@ def _load_one(
     checkpoint: Checkpoint, tensors: dict[str, Any], ranks: Ranks, streams: int, local: str | Path | None
 ) -> tuple[dict[str, Any], bytes | None]:
     same_world = checkpoint.committed.world_size == ranks.world_size
-    with _files(checkpoint, local) as files:
+    with local_files(checkpoint, local) as files:
 
         def small_files() -> tuple[bytes, None] | tuple[bytes, bytes]:
             progress = files.read(layout.PROGRESS)
@@ -174,7 +145,7 @@ def _load_one(
         try:
             dcp_load(below, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
         except CheckpointException as error:
-            raise _explain(checkpoint, _root_cause(error)) from None
+            raise _explain(checkpoint, root_cause(error)) from None
         put_back(tensors, flatten(below))
         progress, rank_state = own[0]
         return json.loads(progress), rank_state
@@ -191,7 +162,7 @@ def require_model(checkpoint: Checkpoint, model_sha256: str) -> None:
         )
 
 
-def _root_cause(error: CheckpointException) -> BaseException:
+def root_cause(error: CheckpointException) -> BaseException:
     """The failure of the lowest rank: all ranks see the same ones."""
     _, (cause, _) = min(error.failures.items())
     return cause
@@ -209,8 +180,13 @@ def _explain(checkpoint: Checkpoint, error: BaseException) -> BaseException:
 
 
 @contextlib.contextmanager
-def _files(checkpoint: Checkpoint, local: str | Path | None) -> Iterator[VerifiedFiles]:
-    """Files of a checkpoint: in place for a local store, else through the node's cache or a temporary folder."""
+def local_files(
+    checkpoint: Checkpoint, local: str | Path | None = None, *, keep: bool = False
+) -> Iterator[VerifiedFiles]:
+    """Files of a checkpoint: in place for a local store, else through the node's cache or a temporary folder.
+
+    keep: what is fetched into the temporary folder stays there until the end of the block, to be read again.
+    """
     if checkpoint.store.is_local:
         yield VerifiedFiles(checkpoint, Path(), keep=True)
     elif local is not None:
@@ -218,7 +194,7 @@ def _files(checkpoint: Checkpoint, local: str | Path | None) -> Iterator[Verifie
         yield VerifiedFiles(checkpoint, folder, keep=True)
     else:
         with tempfile.TemporaryDirectory(prefix="gpt-run-restore-") as folder_name:
-            yield VerifiedFiles(checkpoint, Path(folder_name), keep=False)
+            yield VerifiedFiles(checkpoint, Path(folder_name), keep=keep)
 
 
 def _warn_skipped(error: CorruptCheckpoint) -> None:

@@ -79,7 +79,7 @@ class VerifiedFiles:
         return True
 
     def _fetch(self, name: str, path: Path) -> None:
-        entry = self._entry(name)
+        entry = self.entry(name)
         listed = self.checkpoint.sizes.get(name)
         try:
             if listed is None:
@@ -92,7 +92,7 @@ class VerifiedFiles:
             raise self._corrupt(name, "is missing") from error
 
     def _compare(self, name: str, path: Path) -> None:
-        expected = self._entry(name).bytes
+        expected = self.entry(name).bytes
         try:
             found = path.stat().st_size
             if found != expected:
@@ -102,11 +102,12 @@ class VerifiedFiles:
             raise self._corrupt(name, "is missing") from error
 
     def _compare_hash(self, name: str, found: str) -> None:
-        expected = self._entry(name).sha256
+        expected = self.entry(name).sha256
         if found != expected:
             raise self._corrupt(name, f"has sha256 {found[:12]}..., {expected[:12]}... was committed")
 
-    def _entry(self, name: str) -> FileEntry:
+    def entry(self, name: str) -> FileEntry:
+        """What was committed under a name. CorruptCheckpoint if nothing was."""
         entry = self.checkpoint.committed.files.get(name)
         if entry is None:
             raise self._corrupt(name, "is not in the marker's list")
@@ -124,14 +125,20 @@ class CheckpointReader(FileSystemReader):
         self._files = files
         self._streams = streams
         self._own_rank = rank
+        self._known: Metadata | None = None
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The unpickled .metadata, after its hash was compared: torch unpickles it without any restriction."""
-        try:
-            with self._files.file(METADATA):
-                return super().read_metadata(*args, **kwargs)
-        except Exception as error:
-            raise portable(error, self._own_rank) from None
+        """The unpickled .metadata, after its hash was compared: torch unpickles it without any restriction.
+
+        Read once: that of a large world takes long, and whoever loads tensor by tensor asks each time.
+        """
+        if self._known is None:
+            try:
+                with self._files.file(METADATA):
+                    self._known = super().read_metadata(*args, **kwargs)
+            except Exception as error:
+                raise portable(error, self._own_rank) from None
+        return self._known
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
         """Fetch, verify and read the plan's files, `streams` at a time."""

@@ -28,6 +28,8 @@ T = TypeVar("T")
 PART_BYTES = 32 * 2**20
 # What a download asks for at a time, per stream.
 PIECE_BYTES = 32 * 2**20
+# What an upload reads at a time; the client collects a part of it.
+SEND_BYTES = 4 * 2**20
 
 
 class AlreadyExists(Exception):
@@ -167,6 +169,24 @@ class Store:
                 digest.update(piece)
                 output.write(piece)
         return digest.hexdigest()
+
+    def upload(self, source: Path, path: str, advance: Callable[[int], None]) -> None:
+        """Copy a file of this machine's disk into the store, from its start again after what may heal.
+
+        `advance` is told of bytes, and of as many less when they have to be sent again.
+        """
+        for attempt in stamina.retry_context(on=may_heal, timeout=self.retry_seconds, attempts=None):
+            sent_bytes = 0
+            with attempt:
+                try:
+                    with self.open_write(path) as target, source.open("rb") as stream:
+                        while piece := stream.read(SEND_BYTES):
+                            target.write(piece)
+                            sent_bytes += len(piece)
+                            advance(len(piece))
+                except BaseException:
+                    advance(-sent_bytes)
+                    raise
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is fine."""

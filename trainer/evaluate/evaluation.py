@@ -15,9 +15,9 @@ from trainer.evaluate.generate import generate_text
 from trainer.evaluate.hellaswag import Item, Row, encode_items, read_items, score_items
 from trainer.evaluate.loss import Evaluation, evaluate_loss, evaluate_splits
 from trainer.evaluate.overfit import Comparison, compare, seen_batches
-from trainer.evaluate.pretrained import Pretrained
+from trainer.evaluate.pretrained import Pretrained, check_tokenizer
 from trainer.evaluate.result import Request, Result, Sample, SetResult
-from trainer.evaluate.sets import EvaluationSet, check_tokenizer, open_sets
+from trainer.evaluate.sets import EvaluationSet, open_sets
 
 # Told of what is being done, how much of it is done, and how much there is to do.
 Progress = Callable[[str, int, int], None]
@@ -31,8 +31,8 @@ def evaluate_model(pretrained: Pretrained, request: Request, progress: Progress)
     sets = open_sets(pretrained, request)
     items = read_items(request.hellaswag)[: request.hellaswag_items or None] if request.hellaswag is not None else []
     _check_prompts(pretrained, request)
-    if items or request.prompts:
-        check_tokenizer(pretrained)
+    if (items or request.prompts) and pretrained.checkpoint is not None and pretrained.tokenizer is not None:
+        check_tokenizer(pretrained.checkpoint, pretrained.tokenizer)
     encoded = _encode(pretrained, items)
     if not (sets or items or request.prompts):
         raise UserError(

@@ -18,14 +18,15 @@ import torch
 from pydantic import TypeAdapter
 from tokenizers import Tokenizer
 
-from trainer.checkpoint.layout import CONFIG, Checkpoint
-from trainer.checkpoint.load import load_model_tensors
+from trainer.checkpoint.layout import CONFIG, Checkpoint, CorruptCheckpoint
+from trainer.checkpoint.load import check_sizes, local_files
 from trainer.checkpoint.references import resolve_url
+from trainer.checkpoint.tensors import load_model_tensors
 from trainer.data.chat import CONFIG_FILE, TEMPLATE_FILE
 from trainer.data.config import DataConfig
 from trainer.data.dataset import open_training
 from trainer.data.remote import locate
-from trainer.data.tokenizer import end_of_text_id, load_tokenizer
+from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
 from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
@@ -46,6 +47,22 @@ class Weights:
     """None for a Hugging Face folder."""
     run: Mapping[str, Any] | None = None
     """The effective run file of the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself, and what belongs to it, without its weights."""
+
+    config: ModelConfig
+    tokenizer_file: Path | None
+    eos_id: int | None
+    run: Mapping[str, Any]
+    """The effective run file."""
+
+    @property
+    def document_end_id(self) -> int | None:
+        """What ends a document for a model that was trained within documents only."""
+        return self.eos_id if self.run["data"]["document_mask"] else None
 
 
 @dataclass(frozen=True)
@@ -99,14 +116,44 @@ def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weight
 
 def checkpoint_weights(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Weights:
     """Weights of a checkpoint of ours; see `load_weights`."""
+    found = describe_checkpoint(checkpoint, tokenizer_file=tokenizer_file)
+    tensors = load_model_tensors(checkpoint)
+    return Weights(checkpoint.url, found.config, tensors, found.tokenizer_file, found.eos_id, checkpoint, found.run)
+
+
+def describe_checkpoint(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Description:
+    """Model, tokenizer and run of a checkpoint; `tokenizer_file` as for `load_weights`."""
     given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
-    raw = parse_yaml(checkpoint.store.read_bytes(CONFIG).decode(), source=checkpoint.store.url_of(CONFIG))
+    raw = parse_yaml(_config(checkpoint).decode(), source=checkpoint.store.url_of(CONFIG))
     assert isinstance(raw, dict)
     config = TypeAdapter(ModelConfig).validate_python(raw["model"])
     file, eos_id = (given, None) if given else training_tokenizer(raw)
     if eos_id is None:
         eos_id = _eos_id(file)
-    return Weights(checkpoint.url, config, load_model_tensors(checkpoint), file, eos_id, checkpoint, raw)
+    return Description(config, file, eos_id, raw)
+
+
+def _config(checkpoint: Checkpoint) -> bytes:
+    """config.yaml as it was committed. UserError if it, or the size of any other file, is not."""
+    try:
+        check_sizes(checkpoint)
+        with local_files(checkpoint) as files:
+            return files.read(CONFIG)
+    except CorruptCheckpoint as error:
+        raise error.as_user_error() from error
+
+
+def check_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+    """UserError for a tokenizer that is not the one behind the data that a checkpoint was trained on."""
+    trained, given = checkpoint.committed.tokenizer_sha256, tokenizer_fingerprint(tokenizer)
+    # Token files of other programs do not say what made them.
+    if trained and trained != given:
+        raise UserError(
+            f"the tokenizer has the fingerprint {given[:12]}..., {checkpoint.url} was trained on the ids of "
+            f"{trained[:12]}...",
+            expected="the tokenizer that the training data was made with",
+            fix="name it with --tokenizer FILE",
+        )
 
 
 def _given_tokenizer(path: str) -> Path:

@@ -108,19 +108,6 @@ def _check_set(pretrained: Pretrained, split: TokenSplit) -> None:
     )
 
 
-def check_tokenizer(pretrained: Pretrained) -> None:
-    """UserError for a tokenizer that is not the one behind the data that a checkpoint was trained on."""
-    trained, given = _trained_with(pretrained), _fingerprint(pretrained)
-    if trained is None or given is None or trained == given:
-        return
-    raise UserError(
-        f"the tokenizer has the fingerprint {given[:12]}..., {pretrained.url} was trained on the ids of "
-        f"{trained[:12]}...",
-        expected="the tokenizer that the training data was made with",
-        fix="name it with --tokenizer FILE",
-    )
-
-
 def _trained_with(pretrained: Pretrained) -> str | None:
     """Fingerprint of the tokenizer behind a checkpoint's data, where it is known."""
     return pretrained.checkpoint.committed.tokenizer_sha256 or None if pretrained.checkpoint else None

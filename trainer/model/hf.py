@@ -1,23 +1,20 @@
 """Hugging Face folders: export of a trained model with its tokenizer, import of weights to start from.
 
 Called by the checkpoint export command and by runs that start from a Hugging Face folder. Needs safetensors and
-tokenizers, not transformers. An export is written beside its place and renamed, so a folder that exists is whole.
+tokenizers, not transformers. Weights pass through one tensor at a time.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from trainer.errors import UserError
@@ -25,13 +22,16 @@ from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf_config import from_hf_config, to_hf_config
 from trainer.model.hf_names import Link, links
+from trainer.model.hf_tokenizer import write_json, write_tokenizer
+from trainer.model.safetensors_file import write_safetensors
 
 _WEIGHTS = "model.safetensors"
-_CHAT_TEMPLATE = "chat_template.jinja"
 _INDEX = "model.safetensors.index.json"
 _DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 # Constants that older versions of Transformers stored among the weights.
 _STORED_CONSTANTS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".attention.bias", ".masked_bias")
+# What Transformers' own save_pretrained takes.
+MAX_SHARD_BYTES = 5_000_000_000
 
 
 def export_hf(
@@ -43,14 +43,17 @@ def export_hf(
     tokenizer_file: Path | None = None,
     eos_id: int | None = None,
     end_of_turn_id: int | None = None,
-    max_shard_bytes: int = 5_000_000_000,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the model to `folder`, which must not exist yet, for Transformers' AutoModelForCausalLM and AutoTokenizer.
+    """Write the model into `folder`, new or empty, for Transformers' AutoModelForCausalLM and AutoTokenizer.
 
-    `state` maps the names of `Decoder(config).named_parameters()` to whole CPU tensors; each is asked for once, so a
-    lazy mapping keeps one shard in memory. `tokenizer_file` is a tokenizer.json; a chat template beside it comes along.
-    Generation stops at `eos_id`, and at the token that ends an answer. Raises UserError for a choice that the
-    architecture cannot express, for a state of another model, and for an EOS id that the tokenizer lacks.
+    `state` maps the names of `Decoder(config).named_parameters()` to whole CPU tensors; each is asked for once and let
+    go before the next, so of a lazy mapping one tensor is in memory. `tokenizer_file` is a tokenizer.json; a chat
+    template beside it comes along. Generation stops at `eos_id`, and at the token that ends an answer. `advance` is
+    told of bytes of weights. A failure leaves half a folder: see `trainer.durable.replacing_folder`. Raises UserError
+    for a choice that the architecture cannot express, for a state of another model, and for an EOS id that the
+    tokenizer lacks.
     """
     if dtype not in _DTYPES:
         known = ", ".join(_DTYPES.values())
@@ -58,13 +61,18 @@ def export_hf(
     hf_config = to_hf_config(config, dtype=_DTYPES[dtype], eos_id=eos_id)
     shapes = _shapes(config)
     _check_names(state, shapes)
-    with _whole_or_nothing(folder) as unfinished:
-        _write_weights(state, config, shapes, unfinished, dtype, max_shard_bytes)
-        _write_json(unfinished / "config.json", hf_config)
-        stops = eos_id if end_of_turn_id in (None, eos_id) else [eos_id, end_of_turn_id]
-        _write_json(unfinished / "generation_config.json", {"bos_token_id": eos_id, "eos_token_id": stops})
-        if tokenizer_file is not None:
-            _write_tokenizer(tokenizer_file, eos_id, config, unfinished)
+    folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer_file is not None:
+        write_tokenizer(tokenizer_file, eos_id, config, folder)
+    _write_weights(state, config, folder, dtype, max_shard_bytes, advance)
+    stops = eos_id if end_of_turn_id in (None, eos_id) else [eos_id, end_of_turn_id]
+    write_json(folder / "generation_config.json", {"bos_token_id": eos_id, "eos_token_id": stops})
+    write_json(folder / "config.json", hf_config)
+
+
+def exported_bytes(config: ModelConfig, dtype: torch.dtype) -> int:
+    """Bytes of the weights in an export."""
+    return sum(file.num_bytes for file in _plan_files(config, dtype, MAX_SHARD_BYTES))
 
 
 def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -105,109 +113,72 @@ def _check_names(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) 
         )
 
 
-@contextmanager
-def _whole_or_nothing(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its name when the body succeeds and goes away when it does not."""
-    if folder.exists():
-        raise UserError(f"{folder} exists", expected="a new folder", fix="choose another or remove this one")
-    unfinished = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        unfinished.rename(folder)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+@dataclass
+class _File:
+    """One file of weights: the parameters of ours that go into it, and what they are there."""
+
+    links: list[Link] = field(default_factory=list)
+    shapes: dict[str, torch.Size] = field(default_factory=dict)
+    num_bytes: int = 0
+
+
+def _plan_files(config: ModelConfig, dtype: torch.dtype, max_shard_bytes: int) -> list[_File]:
+    """Consecutive parameters per file, within the limit unless a single one exceeds it."""
+    shapes = _shapes(config)
+    files = [_File()]
+    for link in links(config, shapes):
+        parts = _to_hf(link, torch.empty(shapes[link.ours], device="meta"), config)
+        num_bytes = sum(part.numel() for part in parts) * dtype.itemsize
+        if files[-1].links and files[-1].num_bytes + num_bytes > max_shard_bytes:
+            files.append(_File())
+        files[-1].links.append(link)
+        files[-1].shapes |= {name: part.shape for name, part in zip(link.theirs, parts, strict=True)}
+        files[-1].num_bytes += num_bytes
+    return files
 
 
 def _write_weights(
     state: Mapping[str, Tensor],
     config: ModelConfig,
-    shapes: Mapping[str, torch.Size],
     folder: Path,
     dtype: torch.dtype,
     max_shard_bytes: int,
+    advance: Callable[[int], None],
 ) -> None:
-    shards = _plan_shards(links(config, shapes), shapes, dtype.itemsize, max_shard_bytes)
-    files: dict[str, str] = {}
-    total_bytes = 0
-    for number, shard in enumerate(shards, start=1):
-        file = _WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        tensors: dict[str, Tensor] = {}
-        for link in shard:
-            ours = state[link.ours]
-            if ours.shape != shapes[link.ours]:
-                raise _bad_shape(f"the state's {link.ours}", ours.shape, shapes[link.ours])
-            if link.ours in ("embed.weight", "head.weight"):
-                ours = ours[: config.vocab_size]
-            theirs = link.layout.to_hf(ours.detach().to(dtype), config)
-            # Copies, because safetensors refuses tensors that share memory, as parts of a split do.
-            tensors |= {
-                name: tensor.clone(memory_format=torch.contiguous_format)
-                for name, tensor in zip(link.theirs, theirs, strict=True)
-            }
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        files |= dict.fromkeys(tensors, file)
-        total_bytes += sum(tensor.nbytes for tensor in tensors.values())
-    if len(shards) > 1:
-        _write_json(folder / _INDEX, {"metadata": {"total_size": total_bytes}, "weight_map": files})
+    shapes = _shapes(config)
+    files = _plan_files(config, dtype, max_shard_bytes)
+    weight_map: dict[str, str] = {}
+
+    def tensors(file: _File) -> Iterator[tuple[str, Tensor]]:
+        for link in file.links:
+            # No name in here for a tensor: the next is read when nobody holds the one before it.
+            parts = _to_hf(link, _checked(state, link.ours, shapes), config)
+            for name in link.theirs:
+                yield name, parts.pop(0)
+                advance(file.shapes[name].numel() * dtype.itemsize)
+
+    for number, file in enumerate(files, start=1):
+        name = _WEIGHTS if len(files) == 1 else f"model-{number:05d}-of-{len(files):05d}.safetensors"
+        write_safetensors(folder / name, file.shapes, dtype, tensors(file))
+        weight_map |= dict.fromkeys(file.shapes, name)
+    if len(files) > 1:
+        total_bytes = sum(file.num_bytes for file in files)
+        totals = {"total_parameters": total_bytes // dtype.itemsize, "total_size": total_bytes}
+        write_json(folder / _INDEX, {"metadata": totals, "weight_map": weight_map})
 
 
-def _plan_shards(
-    parameters: list[Link], shapes: Mapping[str, torch.Size], item_bytes: int, max_shard_bytes: int
-) -> list[list[Link]]:
-    """Consecutive parameters per file, within the limit unless a single one exceeds it."""
-    shards: list[list[Link]] = [[]]
-    used_bytes = 0
-    for link in parameters:
-        size_bytes = shapes[link.ours].numel() * item_bytes
-        if shards[-1] and used_bytes + size_bytes > max_shard_bytes:
-            shards.append([])
-            used_bytes = 0
-        shards[-1].append(link)
-        used_bytes += size_bytes
-    return shards
+def _checked(state: Mapping[str, Tensor], name: str, shapes: Mapping[str, torch.Size]) -> Tensor:
+    tensor = state[name]
+    if tensor.shape != shapes[name]:
+        raise _bad_shape(f"the state's {name}", tensor.shape, shapes[name])
+    return tensor
 
 
-def _write_tokenizer(tokenizer_file: Path, eos_id: int | None, config: ModelConfig, folder: Path) -> None:
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    except Exception as error:  # the library raises plain Exception for a missing and for a malformed file
-        raise UserError(
-            f"{tokenizer_file}: {error}", expected="a tokenizer.json", fix="name the tokenizer the data was made with"
-        ) from error
-    # Not their number: a vocabulary may have holes.
-    ids = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    if ids > config.vocab_size:
-        raise UserError(
-            f"{tokenizer_file} has ids up to {ids - 1}, model.vocab_size is {config.vocab_size}",
-            expected="ids below model.vocab_size",
-            fix="name the tokenizer the data was made with",
-        )
-    special = {}
-    if eos_id is not None:
-        eos = tokenizer.id_to_token(eos_id)
-        if eos is None:
-            raise UserError(
-                f"{tokenizer_file} has no token {eos_id}",
-                expected="an EOS id below its size",
-                fix="take the id from the data set's dataset.json",
-            )
-        special = {"bos_token": eos, "eos_token": eos}
-    shutil.copyfile(tokenizer_file, folder / "tokenizer.json")
-    template = tokenizer_file.with_name(_CHAT_TEMPLATE)
-    if template.is_file():
-        shutil.copyfile(template, folder / _CHAT_TEMPLATE)
-        # What the template writes as bos_token and eos_token.
-        beside = _read_json(tokenizer_file.with_name("tokenizer_config.json"))
-        special |= {role: beside[role] for role in ("bos_token", "eos_token") if role in beside}
-    _write_json(folder / "special_tokens_map.json", special)
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.context}
-    _write_json(folder / "tokenizer_config.json", settings | {"clean_up_tokenization_spaces": False} | special)
-
-
-def _write_json(file: Path, values: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+def _to_hf(link: Link, ours: Tensor, config: ModelConfig) -> list[Tensor]:
+    """A parameter as theirs, without the rows that only pad the vocabulary."""
+    if link.ours in ("embed.weight", "head.weight"):
+        ours = ours[: config.vocab_size]
+    return link.layout.to_hf(ours, config)
 
 
 def _read_json(file: Path) -> dict[str, Any]:

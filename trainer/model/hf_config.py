@@ -101,7 +101,7 @@ _ACTIVATION_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "swiglu": "silu"}
 
 def to_hf_config(config: ModelConfig, *, dtype: str, eos_id: int | None) -> dict[str, Any]:
     """The content of config.json. Raises UserError naming every choice that the architecture cannot express."""
-    _check_expressible(config)
+    check_expressible(config)
     family = config.family
     values: dict[str, Any] = {
         "architectures": [ARCHITECTURES[family]],
@@ -158,7 +158,8 @@ def from_hf_config(values: Mapping[str, Any], file: Path) -> ModelConfig:
     return config
 
 
-def _check_expressible(config: ModelConfig) -> None:
+def check_expressible(config: ModelConfig) -> None:
+    """Raises UserError naming every choice that the family's architecture leaves no room for."""
     problems = [
         f"{choice}: {getattr(config, choice)} (it has {' or '.join(map(str, allowed))})"
         for choice, allowed in _FIXED[config.family].items()

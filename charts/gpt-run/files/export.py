@@ -10,19 +10,15 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 POLL_SECONDS = 15.0
-# Written last: an export without it is not whole.
-MARKER = "exported.json"
 
 
 def main() -> None:
-    """Wait, export, upload."""
+    """Wait, export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--status", required=True, help="URL of the coordinator's /status")
     parser.add_argument("--run", required=True, help="<store>/<run>")
@@ -32,7 +28,7 @@ def main() -> None:
     options = parser.parse_args()
     if not wait_until_finished(options.status, options.poll_seconds):
         sys.exit("the run failed; nothing is exported")
-    upload(export(f"{options.run}@{options.checkpoint}", options.dtype), f"{options.run}/exports")
+    export(f"{options.run}@{options.checkpoint}", options.dtype, f"{options.run}/exports")
 
 
 def wait_until_finished(url: str, poll_seconds: float) -> bool:
@@ -59,30 +55,19 @@ def read_status(url: str) -> dict[str, Any] | None:
         return None
 
 
-def export(checkpoint: str, dtype: str) -> tuple[Path, str]:
-    """Export `checkpoint` into a folder of this pod; returns it and the checkpoint's name."""
-    folder = Path(tempfile.mkdtemp()) / "model"
-    command = ["gpt-run", "checkpoints", "export", checkpoint, "--dtype", dtype, "--output", str(folder), "--json"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+def export(checkpoint: str, dtype: str, target: str) -> None:
+    """Export `checkpoint` to `target`/NAME, NAME being the checkpoint's; an upload that was cut short goes on."""
+    shown = json.loads(gpt_run("checkpoints", "show", checkpoint, "--json"))
+    place = f"{target}/{shown['name']}"
+    print(gpt_run("checkpoints", "export", shown["url"], "--dtype", dtype, "--upload", place, "--replace"), flush=True)
+
+
+def gpt_run(*arguments: str) -> str:
+    """What the command prints; its errors and progress go to this pod's log. A command that fails ends the script."""
+    result = subprocess.run(["gpt-run", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         sys.exit(result.returncode)
-    name: str = json.loads(result.stdout)["checkpoint"].rstrip("/").rsplit("/", 1)[-1]
-    return folder, name
-
-
-def upload(exported: tuple[Path, str], target: str) -> None:
-    """Copy the folder to `target`/NAME, the marker last."""
-    import fsspec
-
-    folder, name = exported
-    files, root = fsspec.url_to_fs(f"{target}/{name}")
-    for file in sorted(folder.rglob("*")):
-        if file.is_file():
-            path = f"{root}/{file.relative_to(folder).as_posix()}"
-            files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-            files.put_file(str(file), path)
-            print(f"uploaded {path}", flush=True)
-    files.pipe_file(f"{root}/{MARKER}", json.dumps({"checkpoint": name}).encode())
+    return result.stdout
 
 
 if __name__ == "__main__":

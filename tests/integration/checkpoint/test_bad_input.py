@@ -14,12 +14,13 @@ import torch
 from tests.integration.checkpoint.conftest import url_of
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
 from tests.integration.servers import Server
-from trainer.checkpoint.load import find_checkpoint, load_checkpoint, load_model_tensors
+from trainer.checkpoint.load import find_checkpoint, load_checkpoint
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.manage import list_checkpoints
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.save import Saver
 from trainer.checkpoint.store import Store, open_run, open_store
+from trainer.checkpoint.tensors import load_model_tensors
 from trainer.errors import UserError
 
 

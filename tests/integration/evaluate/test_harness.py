@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.training import ENVIRONMENT, ROOT, Training
 from trainer.evaluate.evaluation import evaluate_model
-from trainer.evaluate.export import export_checkpoint
+from trainer.evaluate.export import ExportRequest, run_export
 from trainer.evaluate.pretrained import load_pretrained
 from trainer.evaluate.result import Request
 
@@ -27,7 +27,7 @@ def test_its_accuracy_over_the_same_items_is_ours(trained: Training, items: Path
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "mine.yaml").write_text(task)
     shutil.copy(items, tmp_path / "items.jsonl")
-    export_checkpoint(str(trained.run), tmp_path / "model", dtype="fp32", tokenizer_file=None)
+    run_export(ExportRequest(str(trained.run), tmp_path / "model"))
 
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     model = ("--model", "hf", "--model_args", "pretrained=model,dtype=float32", "--device", "cpu")

@@ -18,7 +18,7 @@ from trainer.data.dataset import open_tokens
 from trainer.data.loader import validation_batches
 from trainer.data.tokenizer import load_tokenizer
 from trainer.evaluate.evaluation import evaluate_model
-from trainer.evaluate.export import export_checkpoint
+from trainer.evaluate.export import ExportRequest, run_export
 from trainer.evaluate.hellaswag import encode_items, read_items, score_rows
 from trainer.evaluate.pretrained import load_pretrained
 from trainer.evaluate.result import Request
@@ -41,7 +41,7 @@ def folder(request: pytest.FixtureRequest, trained: Training, dataset: Path, tmp
     """A Hugging Face folder: of the trained model, or of a random one with wide weights."""
     folder = tmp_path / "model"
     if request.param == "trained":
-        export_checkpoint(str(trained.run), folder, dtype="fp32", tokenizer_file=None)
+        run_export(ExportRequest(str(trained.run), folder))
         return folder
     config = RANDOM[request.param]
     model = Decoder(config)
