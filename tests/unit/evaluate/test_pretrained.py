@@ -74,7 +74,7 @@ def test_a_tokenizer_larger_than_the_model_is_refused(folder: Path, tmp_path: Pa
     larger = train_bpe([(Decoder.__doc__ or "") * 3], 400)
     larger.save(str(tmp_path / "larger.json"))
     pretrained = load_pretrained(str(folder), tokenizer_file=str(tmp_path / "larger.json"))
-    with pytest.raises(UserError, match=r"id \d+ for the prompt, the vocabulary of .*model has 300 ids"):
+    with pytest.raises(UserError, match=r"the id \d+ in the prompt, where the vocabulary of .*model has 300 ids"):
         complete(pretrained, [Decoder.__doc__ or ""], Sampling())
 
 
