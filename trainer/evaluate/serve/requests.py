@@ -103,8 +103,8 @@ class CompletionRequest(TextRequest):
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
-            return [self.prompt]  # type: ignore[list-item]  # a list of numbers is one prompt
-        return self.prompt  # type: ignore[return-value]
+            return [self.prompt]
+        return self.prompt
 
 
 class ChatRequest(TextRequest):
