@@ -177,6 +177,15 @@ def throughput(size: str) -> Callable[[Report], tuple[str, bool]]:
     return figure
 
 
+def generation(size: str) -> Callable[[Report], tuple[str, bool]]:
+    def figure(report: Report) -> tuple[str, bool]:
+        result = report["results"][size]
+        rate = result["tokens_per_second"]["gpt-run"]
+        return f"{result['ratio']:.2f} ({rate:,.0f} tokens/s)", result["ratio"] >= report["bar_ratio"]
+
+    return figure
+
+
 def loader(report: Report) -> tuple[str, bool]:
     slowest = min(result["tokens_per_second_per_core"] for result in report["results"])
     growth = max(result["memory_mb_per_epoch"][-1] - result["memory_mb_per_epoch"][0] for result in report["results"])
@@ -431,6 +440,15 @@ ROWS = [
     Row("throughput-1m", f"{FASTER}: 1.2M parameters, fp32", ">= 0.97", "throughput_cpu", throughput("1m")),
     Row("throughput-10m", "the same: 10.6M parameters", ">= 0.97", "throughput_cpu", throughput("10m")),
     Row("throughput-50m", "the same: 51M parameters", ">= 0.97", "throughput_cpu", throughput("50m")),
+    Row(
+        "generation-1m",
+        "generated tokens/s against Transformers' `generate`, one prompt, fp32: 1.2M parameters",
+        ">= 1.5",
+        "generation",
+        generation("1m"),
+    ),
+    Row("generation-10m", "the same: 10.6M parameters", ">= 1.5", "generation", generation("10m")),
+    Row("generation-124m", "the same: 124M parameters", ">= 1.5", "generation", generation("124m")),
     Row("loader", "loader alone, tokens/s per core; memory over 3 epochs", ">= 364,000; flat", "loader", loader),
     Row(
         "loader-cold",

@@ -72,8 +72,8 @@ def evaluate(
     """
     # A process that is PID 1 loses signals that it has no handler for. What is written is written whole or not at all.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_PREEMPTED))
-    from trainer.evaluate.generate import Sampling
     from trainer.evaluate.result import Request
+    from trainer.evaluate.sampling import Sampling
 
     request = Request(
         data=tuple(data or ()),

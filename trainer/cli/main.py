@@ -18,6 +18,7 @@ from trainer.cli import (
     preflight,
     ray,
     report,
+    serve,
     tensorboard,
     tokenizer,
     train,
@@ -41,6 +42,7 @@ app.command("coordinator")(train.coordinator)
 app.command("ray")(ray.ray)
 app.command("eval")(evaluate.evaluate)
 app.command("generate")(generate.generate)
+app.command("serve")(serve.serve)
 app.command("tensorboard")(tensorboard.tensorboard)
 app.command("report")(report.report)
 app.command("status")(job.status)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from trainer.errors import UserError
-from trainer.evaluate.generate import generate_text
+from trainer.evaluate.generate import complete, encode_prompt, require_tokenizer
 from trainer.evaluate.hellaswag import Item, Row, encode_items, read_items, score_items
 from trainer.evaluate.loss import Evaluation, evaluate_loss, evaluate_splits
 from trainer.evaluate.overfit import Comparison, compare, seen_batches
@@ -56,30 +56,18 @@ def evaluate_model(pretrained: Pretrained, request: Request, progress: Progress)
         sets=results,
         hellaswag=scores,
         samples=tuple(
-            Sample(prompt=prompt, text="".join(generate_text(pretrained, prompt, request.sampling)))
-            for prompt in request.prompts
+            Sample(prompt=found.prompt, text=found.text)
+            for found in complete(pretrained, request.prompts, request.sampling)
         ),
         training=comparison,
     )
 
 
 def _check_prompts(pretrained: Pretrained, request: Request) -> None:
-    if not (request.prompts or request.hellaswag):
-        return
-    if pretrained.tokenizer is None:
-        raise UserError(
-            f"{pretrained.url}: no tokenizer is known for this model",
-            expected="a tokenizer.json beside the training data or in the model folder, for prompts and HellaSwag",
-            fix="name one with --tokenizer FILE",
-        )
+    if request.prompts or request.hellaswag:
+        require_tokenizer(pretrained)
     for prompt in request.prompts:
-        tokens = len(pretrained.tokenizer.encode(prompt).ids)
-        if tokens + request.sampling.max_tokens > pretrained.config.context:
-            raise UserError(
-                f"a prompt of {tokens} tokens and --max-tokens {request.sampling.max_tokens}",
-                expected=f"together at most the context of {pretrained.url}, {pretrained.config.context} tokens",
-                fix="shorten the prompt, or lower --max-tokens",
-            )
+        encode_prompt(pretrained, prompt, request.sampling.max_tokens)
 
 
 def _evaluate_set(pretrained: Pretrained, request: Request, each: EvaluationSet, progress: Progress) -> Evaluation:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
-from trainer.evaluate.generate import Sampling
 from trainer.evaluate.hellaswag import HellaSwag
 from trainer.evaluate.overfit import Comparison
+from trainer.evaluate.sampling import Sampling
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from trainer.data.split import TokenizerInfo, TokenSplit
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer
 from trainer.errors import UserError
 from trainer.evaluate.config import SamplesConfig
-from trainer.evaluate.generate import Sampling, sample
+from trainer.evaluate.sampling import Sampling, choose
 from trainer.model.decoder import Decoder
 
 # Logits of all positions exist in a pass: bounds their memory, and with it the prompts in one pass.
@@ -82,8 +82,7 @@ class Sampler:
         for number in range(self._config.max_tokens):
             each_pass()
             logits_PV = model(tokens_PT)[rows, lengths + number - 1].float().cpu()
-            drawn = [sample(logits_V, sampling, own) for logits_V, own in zip(logits_PV, generators, strict=True)]
-            tokens_PT[rows, lengths + number] = torch.tensor(drawn, device=device)
+            tokens_PT[rows, lengths + number] = choose(logits_PV, sampling, generators).to(device)
         return [
             row[len(prompt) : len(prompt) + self._config.max_tokens]
             for row, prompt in zip(tokens_PT.tolist(), prompts, strict=True)

@@ -1,6 +1,7 @@
 """Causal self-attention over PyTorch's scaled_dot_product_attention (SDPA); called by the decoder.
 
-Shapes: B batch, T tokens, D width, N query heads, M key/value heads, K head width.
+Shapes: B batch, T tokens, S tokens to look at (T, or with a cache all so far), D width, N query heads, M key/value
+heads, K head width.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from trainer.model.cache import LayerCache
 from trainer.model.config import ModelSettings
 from trainer.model.positions import Rope, rotate
 
@@ -42,8 +44,13 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.width, rows, bias=config.bias)
         self.out = nn.Linear(config.width, config.width, bias=config.bias)
 
-    def forward(self, x_BTD: Tensor, rope: Rope | None, mask_B1TT: Tensor | None = None) -> Tensor:
-        """Each position's mix of those that `mask_B1TT` is true for; without one, of all up to its own."""
+    def forward(
+        self, x_BTD: Tensor, rope: Rope | None, mask_B1TS: Tensor | None = None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """Each position's mix of those that `mask_B1TS` is true for; without one, of all up to its own.
+
+        With a `cache` they go on from those in it, and are added to it.
+        """
         batch, length, _ = x_BTD.shape
         qkv_BTNK = self.qkv(x_BTD).view(batch, length, -1, self.head_width)
         if rope is None:
@@ -51,24 +58,28 @@ class Attention(nn.Module):
         else:
             qk_BTNK, v_BTMK = qkv_BTNK.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
             q_BTNK, k_BTMK = rotate(qk_BTNK, rope).split((self.heads, self.kv_heads), dim=2)
-        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2), mask_B1TT)
+        k_BMSK, v_BMSK = k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2)
+        if cache is not None:
+            k_BMSK, v_BMSK = cache.append(k_BMSK, v_BMSK)
+        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BMSK, v_BMSK, mask_B1TS)
         return self.out(y_BNTK.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped nn.Module.__call__
 
-    def _attend(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    def _attend(self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None) -> Tensor:
         if q_BNTK.device.type != "cuda":
             # The CPU has one kernel to choose; entering the context manager would cost more than a small layer.
-            return self._sdpa(q_BNTK, k_BMTK, v_BMTK, mask_B1TT)
+            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS)
         with sdpa_kernel(self.backends, set_priority=True):
-            return self._sdpa(q_BNTK, k_BMTK, v_BMTK, mask_B1TT)
+            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS)
 
-    def _sdpa(self, q_BNTK: Tensor, k_BMTK: Tensor, v_BMTK: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    def _sdpa(self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None) -> Tensor:
         return F.scaled_dot_product_attention(
             q_BNTK,
-            k_BMTK,
-            v_BMTK,
-            attn_mask=mask_B1TT,
+            k_BMSK,
+            v_BMSK,
+            attn_mask=mask_B1TS,
             dropout_p=self.dropout if self.training else 0.0,
-            is_causal=mask_B1TT is None,
+            # SDPA aligns the first query with the first key; a single one comes after all of them.
+            is_causal=mask_B1TS is None and q_BNTK.shape[2] > 1,
             enable_gqa=self.kv_heads != self.heads,
         )
 

@@ -1,7 +1,7 @@
 """The decoder of all three families: embedding, blocks, final norm, head and loss.
 
 The trainer builds it under `torch.device("meta")`, compiles and shards its `blocks` one by one and the whole as root,
-then calls `init.initialise`. Evaluation and generation call it without targets for logits.
+then calls `init.initialise`. Evaluation calls it without targets for logits, generation calls `extend`.
 
 Shapes: B batch, T tokens, D width, V vocabulary, N = B * T.
 """
@@ -26,6 +26,7 @@ from trainer.model.attention import (
     number_documents,
     places_within,
 )
+from trainer.model.cache import KeyValueCache, LayerCache
 from trainer.model.config import ModelSettings
 from trainer.model.loss import chunked_cross_entropy
 from trainer.model.mlp import build_mlp
@@ -97,16 +98,40 @@ class Decoder(nn.Module):
         sees another and positions begin anew in each.
         """
         hidden_BTD = self._hidden(tokens_BT, documents_BT)
-        head = self.embed if self.head is None else self.head
         if targets_BT is None:
-            return F.linear(hidden_BTD, head.weight)[..., : self.config.vocab_size]
+            return self._logits(hidden_BTD)
         return chunked_cross_entropy(
             hidden_BTD.flatten(0, 1),
-            head.weight,
+            self._head_weight,
             targets_BT.flatten(),
             chunk_tokens=self.loss_chunk_tokens,
             vocab_size=self.config.vocab_size,
         )
+
+    def extend(self, tokens_BT: Tensor, cache: KeyValueCache) -> Tensor:
+        """Logits [B, vocab_size] of what comes after `tokens_BT`, which go on from those in `cache` and join them.
+
+        For a whole model in evaluation mode: neither FSDP2 nor dropout is taken into account. Raises ValueError where
+        the cache has no room.
+        """
+        length = tokens_BT.shape[1]
+        if cache.used + length > cache.columns:
+            raise ValueError(f"{cache.used} columns of {cache.columns} are used: no room for {length}")
+        positions, mask_B1TS = cache.positions(length), cache.mask(tokens_BT)
+        x_BTD: Tensor = self.embed(tokens_BT)
+        if self.positions is not None:
+            x_BTD = x_BTD + self.positions.weight[positions]
+        rope = self.rope_table.at(positions, x_BTD.device) if self.rope_table is not None else None
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x_BTD = block(x_BTD, rope, mask_B1TS, layer)
+        return self._logits(self.norm(x_BTD[:, -1]))
+
+    @property
+    def _head_weight(self) -> Tensor:
+        return (self.embed if self.head is None else self.head).weight
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self._head_weight)[..., : self.config.vocab_size]
 
     def _hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
         length = tokens_BT.shape[1]
@@ -122,7 +147,7 @@ class Decoder(nn.Module):
             x_BTD = x_BTD + self.positions.weight[places]
         if self.config.dropout > 0:
             x_BTD = F.dropout(x_BTD, self.config.dropout, self.training)
-        rope = self.rope_table.first(length, x_BTD.device) if self.rope_table is not None else None
+        rope = self.rope_table.at(slice(length), x_BTD.device) if self.rope_table is not None else None
         if documents_BT is None and self.document_end_id is not None:
             documents_BT = number_documents(tokens_BT, self.document_end_id)
         mask_B1TT = None if documents_BT is None else document_mask(documents_BT)
@@ -146,20 +171,27 @@ class Block(nn.Module):
         self.mlp_norm = build_norm(config)
         self.mlp = build_mlp(config)
 
-    def forward(self, x_BTD: Tensor, rope: Rope | None = None, mask_B1TT: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        rope: Rope | None = None,
+        mask_B1TS: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """The stream behind this block. See `Attention.forward` for mask and cache."""
         if self.recompute == "none" or not torch.is_grad_enabled():
-            return self._run(x_BTD, rope, mask_B1TT)
+            return self._run(x_BTD, rope, mask_B1TS, cache)
         # In here and not around the block, so that compiling the block compiles the recomputation too.
         extra: dict[str, Any] = {}
         if self.recompute == "selective":
             extra["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_or_recompute)
         result: Tensor = checkpoint(
-            self._run, x_BTD, rope, mask_B1TT, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
+            self._run, x_BTD, rope, mask_B1TS, cache, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
         )
         return result
 
-    def _run(self, x_BTD: Tensor, rope: Rope | None, mask_B1TT: Tensor | None) -> Tensor:
-        attended_BTD = self._drop(self.attention(self.attention_norm(x_BTD), rope, mask_B1TT))
+    def _run(self, x_BTD: Tensor, rope: Rope | None, mask_B1TS: Tensor | None, cache: LayerCache | None) -> Tensor:
+        attended_BTD = self._drop(self.attention(self.attention_norm(x_BTD), rope, mask_B1TS, cache))
         if self.parallel:
             return x_BTD + attended_BTD + self._drop(self.mlp(self.mlp_norm(x_BTD)))
         x_BTD = x_BTD + attended_BTD

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Rope = tuple[Tensor, Tensor]
-"""Cosines and sines, each [T, 1, R] in fp32."""
+"""Cosines and sines, each [T, 1, R] in fp32, or [B, T, 1, R] where positions differ between rows."""
 
 
 class RopeTable:
@@ -26,14 +26,14 @@ class RopeTable:
         self.theta = theta
         self._tables: dict[torch.device, Rope] = {}
 
-    def first(self, length: int, device: torch.device) -> Rope:
-        """The table of positions 0 .. length - 1 on `device`."""
+    def at(self, positions: slice | Tensor, device: torch.device) -> Rope:
+        """The table of these positions on `device`; positions [B, T] give [B, T, 1, R]."""
         if device not in self._tables:
             # A table made by a first call in inference mode has to serve training later.
             with torch.inference_mode(False), torch.no_grad():
                 self._tables[device] = self._compute(device)
-        cos_TR, sin_TR = self._tables[device]
-        return cos_TR[:length], sin_TR[:length]
+        cos_T1R, sin_T1R = self._tables[device]
+        return cos_T1R[positions], sin_T1R[positions]
 
     def _compute(self, device: torch.device) -> Rope:
         """angle[t, i] = t * theta^(-2i / rotated width) (Su et al. 2021, section 3.2.2)."""

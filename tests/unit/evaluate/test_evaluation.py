@@ -16,9 +16,9 @@ from trainer.data.tokenizer import tokenizer_fingerprint, train_bpe
 from trainer.errors import UserError
 from trainer.evaluate.display import EvaluationDisplay
 from trainer.evaluate.evaluation import DEFAULT_SEQUENCES, evaluate_model
-from trainer.evaluate.generate import Sampling
 from trainer.evaluate.pretrained import load_pretrained
 from trainer.evaluate.result import Request, Result
+from trainer.evaluate.sampling import Sampling
 from trainer.evaluate.text import lines_of, one_line
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder

@@ -11,8 +11,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from trainer.data.shards import DatasetInfo, ShardWriter, SplitInfo, TokenizerRecord, write_dataset_json
 from trainer.data.tokenizer import tokenizer_fingerprint, train_bpe
 from trainer.errors import UserError
-from trainer.evaluate.generate import Sampling, generate_text
+from trainer.evaluate.generate import complete
 from trainer.evaluate.pretrained import load_pretrained, load_weights, training_tokenizer
+from trainer.evaluate.sampling import Sampling
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder
 from trainer.model.hf import export_hf
@@ -51,25 +52,30 @@ def test_a_missing_tokenizer_is_named(folder: Path) -> None:
             load_weights(str(folder), tokenizer_file=missing)
 
 
-def test_text_goes_on_from_a_prompt_longer_than_the_context(folder: Path, remote_tokenizer: str) -> None:
+def test_text_and_prompt_together_are_no_longer_than_the_context(folder: Path, remote_tokenizer: str) -> None:
     pretrained = load_pretrained(str(folder), tokenizer_file=remote_tokenizer)
-    sampling = Sampling(max_tokens=5, temperature=0)
-    text = "".join(generate_text(pretrained, "A GPT-style language model. " * 10, sampling))
-    assert text == "".join(generate_text(pretrained, "A GPT-style language model. " * 10, sampling))
     assert next(iter(pretrained.model.parameters())).dtype == torch.float32
+    (whole,) = complete(pretrained, ["model"], Sampling(temperature=0))
+    assert whole.prompt_tokens + whole.completion_tokens == 16
+    assert whole.finish_reason == "length"
+    room = whole.completion_tokens
+    with pytest.raises(UserError, match=rf"(?s)max_tokens {room + 1}.*at most the context of .*16.*to {room} or less"):
+        complete(pretrained, ["model"], Sampling(max_tokens=room + 1))
+    with pytest.raises(UserError, match=r"(?s)a prompt of \d\d+ tokens.*shorten the prompt to at most 15 tokens"):
+        complete(pretrained, ["A GPT-style language model. " * 10], Sampling())
 
 
 def test_a_model_without_a_tokenizer_asks_for_one(folder: Path) -> None:
     with pytest.raises(UserError, match="no tokenizer is known"):
-        next(generate_text(load_pretrained(str(folder)), "text", Sampling()))
+        complete(load_pretrained(str(folder)), ["text"], Sampling())
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(folder: Path, tmp_path: Path) -> None:
     larger = train_bpe([(Decoder.__doc__ or "") * 3], 400)
     larger.save(str(tmp_path / "larger.json"))
     pretrained = load_pretrained(str(folder), tokenizer_file=str(tmp_path / "larger.json"))
-    with pytest.raises(UserError, match=r"id \d+ for the prompt, the vocabulary of .*model has 300 ids"):
-        next(generate_text(pretrained, Decoder.__doc__ or "", Sampling()))
+    with pytest.raises(UserError, match=r"the id \d+ in the prompt, where the vocabulary of .*model has 300 ids"):
+        complete(pretrained, [Decoder.__doc__ or ""], Sampling())
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from trainer.data.tokenizer import train_bpe
 from trainer.errors import UserError
 from trainer.evaluate import samples
 from trainer.evaluate.config import SamplesConfig
-from trainer.evaluate.generate import Sampling, generate_ids
+from trainer.evaluate.generate import TokenBatch
 from trainer.evaluate.samples import Sampler, build_sampler
+from trainer.evaluate.sampling import Sampling
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder
 
@@ -55,7 +56,8 @@ def test_each_sample_is_what_generation_gives_for_its_prompt_alone(
     model.eval()
     for prompt, text in found:
         ids = tokenizer.encode(prompt).ids or [0]
-        drawn = list(generate_ids(model, ids, Sampling(max_tokens=12, temperature=temperature), context=64))
+        tokens = TokenBatch(model, [ids], Sampling(temperature=temperature), [1], max_tokens=12)
+        drawn = [tokens.step()[0] for _ in range(12)]
         assert text == tokenizer.decode(drawn[: drawn.index(0)] if 0 in drawn else drawn)
     assert [prompt for prompt, _ in found] == list(PROMPTS)
 
