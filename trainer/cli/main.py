@@ -18,6 +18,8 @@ from trainer.cli import (
     preflight,
     ray,
     report,
+    scaling_law,
+    sweep,
     tensorboard,
     tokenizer,
     train,
@@ -44,11 +46,13 @@ app.command("generate")(generate.generate)
 app.command("tensorboard")(tensorboard.tensorboard)
 app.command("report")(report.report)
 app.command("status")(job.status)
+app.command("sweep")(sweep.sweep)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(job.app, name="job")
+app.add_typer(scaling_law.app, name="scaling-law")
 
 
 @app.callback(invoke_without_command=True)
