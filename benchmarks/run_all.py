@@ -202,6 +202,12 @@ def plan_flops(report: Report) -> tuple[str, bool]:
     return figure, equal and worst <= report["bar"]
 
 
+def scaling_law(report: Report) -> tuple[str, bool]:
+    low, high = report["interval"]
+    figure = f"{report['ratio']:.3f} ({report['foretold']:.3f}, 95% {low:.3f} to {high:.3f}, of {report['measured']:.3f})"
+    return figure, abs(report["ratio"] - 1) <= report["bar"]
+
+
 def plan_ratios(what: str) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         ratios = [result["ratio"] for result in report["results"]]
@@ -457,6 +463,13 @@ ROWS = [
         "within 15%",
         "plan_time",
         plan_ratios("models"),
+    ),
+    Row(
+        "scaling-law",
+        "validation loss of a run of four times the compute that a law fitted to nine smaller ones foretells",
+        "within 3%",
+        "scaling_law",
+        scaling_law,
     ),
     Row("encoding", "text to ids, MB/s of one core", "same ids", "encoding", encoding),
     Row(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -11,13 +11,15 @@ from trainer.pages import terminal
 from trainer.pages.wording import visible
 from trainer.sweep.result import Row, SweepResult
 
-COLUMNS = (">validation loss", ">difference", ">step", "state", "runs")
+COLUMNS = (">loss", ">difference", ">step", "state", "runs")
 
 
 def print_result(result: SweepResult, console: Console) -> None:
     """Rows, the best, what to make of it."""
     console.width = max(console.width, 80)
-    table = terminal.make_table(*result.keys, *COLUMNS)
+    table = terminal.make_table(*short_names(result.keys), *COLUMNS)
+    for column in table.columns[:-1]:  # where there is no room, the runs' names wrap
+        column.no_wrap = True
     for cells in table_rows(result):
         table.add_row(*(Text(visible(cell)) for cell in cells))
     terminal.title(console, result.name)
@@ -35,6 +37,12 @@ def table_rows(result: SweepResult) -> Iterator[tuple[str, ...]]:
         values = tuple(str(row.settings.get(key, "")) for key in result.keys)
         step = "" if row.step is None else f"{row.step:,}"
         yield (*values, loss_words(row), _difference(row), step, row.state, ", ".join(row.runs))
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """The last parts of keys, where they tell them apart."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return last if len(set(last)) == len(last) else list(keys)
 
 
 def sentences(result: SweepResult) -> Iterator[str]:
