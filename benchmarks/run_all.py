@@ -204,7 +204,9 @@ def plan_flops(report: Report) -> tuple[str, bool]:
 
 def scaling_law(report: Report) -> tuple[str, bool]:
     low, high = report["interval"]
-    figure = f"{report['ratio']:.3f} ({report['foretold']:.3f}, 95% {low:.3f} to {high:.3f}, of {report['measured']:.3f})"
+    figure = (
+        f"{report['ratio']:.3f} ({report['foretold']:.3f}, 95% {low:.3f} to {high:.3f}, of {report['measured']:.3f})"
+    )
     return figure, abs(report["ratio"] - 1) <= report["bar"]
 
 

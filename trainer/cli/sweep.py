@@ -62,8 +62,10 @@ def sweep(
 
     from trainer.pages.page import check_writable
     from trainer.sweep.points import Request, make_sweep
+    from trainer.sweep.run import refuse_mixed
     from trainer.sweep.text import print_result
 
+    refuse_mixed(on_cluster=on_cluster, halving=halving, values=values or [])
     made = make_sweep(Request(run, over or [], overrides or [], random, seed, limit))
     if output is not None:
         check_writable(output, "--output")

@@ -7,7 +7,6 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from trainer.metrics.console import human_number
 from trainer.plan.plan import Plan
 from trainer.plan.scaling_law import optimal_tokens_range
 from trainer.plan.search import Candidate
@@ -113,7 +112,10 @@ def _loss(plan: Plan) -> list[tuple[str, str]]:
     rows = [("untrained", f"{math.log(plan.config.model.vocab_size):.2f} nats per token")]
     losses = plan.losses
     rows += [(fit.name, f"{losses[fit.name]:.2f} after the run ({fit.source})") for fit in fits if fit.name in losses]
-    return [*rows, ("compute-optimal tokens", f"{human_number(least)} to {human_number(most)}")]
+    return [
+        *rows,
+        ("compute-optimal tokens", f"{least / 1e9:.3g}B" + (f" to {most / 1e9:.3g}B" if most > least else "")),
+    ]
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> Table:

@@ -12,7 +12,7 @@ lies elsewhere: losses are compared in the middle of a schedule, where large lea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trainer.config import RunConfig, total_steps
 from trainer.errors import UserError
@@ -74,7 +74,7 @@ def run_halving(
         steps = {point.name: rung_step(point.config, share) for point in left}
         standings = [look(point) for point in left]
         late = [one.point for one in standings if loss_at(one, steps[one.point.name]) is None]
-        ended |= runner.train(late, lambda point: loss_at(look(point), steps[point.name]) is not None)  # noqa: B023
+        ended |= runner.train(late, _reaches(steps))
         if stopped():
             return ended, set()
         losses = {p.name: loss for p in left if (loss := loss_at(look(p), steps[p.name])) is not None}
@@ -84,6 +84,11 @@ def run_halving(
     ended |= runner.train([point for point in left if not look(point).finished])
     names = {point.name for point in left} | {name for name, end in ended.items() if end.failed}
     return ended, {point.name for point in points} - names
+
+
+def _reaches(steps: Mapping[str, int]) -> Callable[[Point], bool]:
+    """Whether a run has been evaluated at its rung."""
+    return lambda point: loss_at(look(point), steps[point.name]) is not None
 
 
 def loss_at(standing: Standing, step: int) -> float | None:

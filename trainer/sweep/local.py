@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from trainer.config_file import run_config_yaml
 from trainer.durable import write_atomically
-from trainer.elastic.signals import StopFlag
 from trainer.errors import EXIT_FINISHED, EXIT_PREEMPTED
 from trainer.sweep.points import Point
 
@@ -44,10 +44,15 @@ class Ended:
         return self.exit_code not in (EXIT_FINISHED, EXIT_PREEMPTED)
 
 
-class StopSwitch(StopFlag):
-    """What the runner needs of signals; `trainer.elastic.signals.StopSignals` is one."""
+class StopSwitch(Protocol):
+    """A wish to stop; `trainer.elastic.signals.StopSignals` is one."""
 
-    insisted = False
+    requested: bool
+    insisted: bool
+    """Stop at once, without a save."""
+
+    def arm(self) -> None:
+        """From now on there is something to save."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ class Drawing(NamedTuple):
     """A plot over one key."""
 
     key: str
-    plot: Plot
+    plot: Plot | None
     series: tuple[tuple[str, str], ...]
     """(style, words) of its lines."""
 
@@ -49,7 +49,8 @@ def loss_drawing(result: SweepResult) -> Drawing | None:
     for row in rows:
         rest = {name: value for name, value in row.settings.items() if name != key}
         series.setdefault(canonical(rest), []).append(row)
-    curves, legend = [], []
+    curves: list[Curve] = []
+    legend: list[tuple[str, str]] = []
     for number, own in enumerate(series.values()):
         style = SERIES[number % len(SERIES)]
         points = sorted(Point(row.settings[key], row.validation_loss or 0.0) for row in own)
@@ -65,7 +66,7 @@ def _x_key(keys: tuple[str, ...], rows: list[Row]) -> str | None:
 
     def values(key: str) -> set[float]:
         found = {row.settings.get(key) for row in rows}
-        return {v for v in found if v is not None and v > 0} if all(map(is_number, found)) else set()
+        return set(filter(None, found)) if all(is_number(each) and each > 0 for each in found) else set()
 
     varied = [key for key in keys if len(values(key)) > 1]
     if _PREFERRED in varied:

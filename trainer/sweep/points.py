@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -104,23 +105,26 @@ def _check_name(name: object, run: str) -> str:
 def _choices(axes: Sequence[Axis], request: Request) -> list[Choice]:
     if not axes:
         raise UserError("a sweep over nothing", expected="one --over or more", fix="--over optimizer.lr=1e-3,2e-3")
-    if request.random is None:
-        found = _different(grid(axes))
-    else:
-        wanted = min(request.random, request.limit + 1)
-        found = _different(islice(drawn(axes, request.seed), wanted * _TRIES))[:wanted]
-    count = len(found) if request.random is None else request.random
+    count = request.random or math.prod(len(axis.values) for axis in axes)
     if count > request.limit:
         raise UserError(
             f"{count} combinations, each a run of its own",
             expected=f"at most {request.limit}",
             fix=f"give fewer values, draw some with --random {request.limit}, or raise --limit to {count}",
         )
-    return found
+    if request.random is None:
+        return _different(grid(axes), count)
+    return _different(islice(drawn(axes, request.seed), count * _TRIES), count)
 
 
-def _different(choices: Sequence[Choice] | Iterator[Choice]) -> list[Choice]:
-    return list({canonical(settings_of(choice)): choice for choice in reversed(list(choices))}.values())[::-1]
+def _different(choices: Iterable[Choice], wanted: int) -> list[Choice]:
+    """The first of them, without those that set what another has set."""
+    found: dict[str, Choice] = {}
+    for choice in choices:
+        found.setdefault(canonical(settings_of(choice)), choice)
+        if len(found) == wanted:
+            break
+    return list(found.values())
 
 
 def _points(raw: dict[str, Any], name: str, choices: Sequence[Choice]) -> tuple[Point, ...]:

@@ -18,6 +18,8 @@ from trainer.sweep.points import SEED
 from trainer.sweep.standing import Standing
 
 State = Literal["finished", "partial", "given up", "failed", "waiting"]
+# More of these is better and dearer: their largest value is the best of nearly every sweep.
+_BUY_LOSS = ("model.", "steps", "tokens", "epochs")
 _CLEAR = 2.0
 """Standard errors that a difference must exceed to be called one: about 19 times in 20."""
 
@@ -153,7 +155,7 @@ def _edges(best: Row, rows: Sequence[Row]) -> list[Edge]:
     found = []
     for key, value in best.settings.items():
         tried = sorted({other for row in rows if is_number(other := row.settings.get(key)) and other > 0})
-        if len(tried) < 3 or value not in (tried[0], tried[-1]):
+        if key.startswith(_BUY_LOSS) or len(tried) < 3 or value not in (tried[0], tried[-1]):
             continue
         lowest = value == tried[0]
         ratio = tried[0] / tried[1] if lowest else tried[-1] / tried[-2]

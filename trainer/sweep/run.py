@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR
+from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_USER_ERROR, UserError
 from trainer.sweep.halving import check_halving, run_halving
 from trainer.sweep.local import Ended, LocalRunner, StopSwitch
 from trainer.sweep.points import Sweep
@@ -37,6 +37,22 @@ class LocalOptions:
 class _Work:
     ended: Mapping[str, Ended] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)
+
+
+def refuse_mixed(*, on_cluster: bool, halving: int | None, values: Sequence[str]) -> None:
+    """UserError for options of the other kind of sweep."""
+    if on_cluster and halving is not None:
+        raise UserError(
+            "--halving with --cluster: jobs cannot be stopped at a step yet",
+            expected="--halving for runs on this machine",
+            fix="leave one of them out",
+        )
+    if values and not on_cluster:
+        raise UserError(
+            f"--values {values[0]} without --cluster",
+            expected="values of the chart with --cluster alone",
+            fix="add --cluster, or change keys of the run with --set",
+        )
 
 
 def show(sweep: Sweep) -> Outcome:

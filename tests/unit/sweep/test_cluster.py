@@ -12,13 +12,19 @@ import pytest
 
 from trainer.config import RunConfig
 from trainer.config_file import validate_run
+from trainer.elastic.signals import StopFlag
 from trainer.errors import UserError
 from trainer.jobs.render import Rendered
 from trainer.jobs.state import JobState, Phase
 from trainer.sweep.cluster import ClusterOptions, chart_values, run_on_cluster, store_of
-from trainer.sweep.local import StopSwitch
 from trainer.sweep.points import Request, Sweep, make_sweep
 from trainer.yaml_dialect import dump_yaml, load_yaml
+
+
+class Stop(StopFlag):
+    """Signals that a test gives."""
+
+    insisted = False
 
 
 class FakeJobs:
@@ -62,10 +68,10 @@ def made() -> Sweep:
     return make_sweep(Request("tiny-gpt2", ("optimizer.lr=1e-3,2e-3,4e-3", "batch.sequences=8,16"), ("tokens=100000",)))
 
 
-def run(made: Sweep, jobs: FakeJobs, folder: Path, signals: StopSwitch | None = None, running: int = 2) -> Any:
+def run(made: Sweep, jobs: FakeJobs, folder: Path, signals: Stop | None = None, running: int = 2) -> Any:
     said: list[str] = []
     options = ClusterOptions(folder, "chart", ("user.yaml",), running)
-    outcome = run_on_cluster(made, options, jobs, signals or StopSwitch(), said.append, lambda _: None)
+    outcome = run_on_cluster(made, options, jobs, signals or Stop(), said.append, lambda _: None)
     return outcome, said
 
 
@@ -95,7 +101,7 @@ def test_failures_are_told_and_the_others_go_on(made: Sweep, tmp_path: Path) -> 
 def test_a_stop_leaves_jobs_alone_and_the_same_command_watches_them(made: Sweep, tmp_path: Path) -> None:
     names = [point.name for point in made.points]
     jobs = FakeJobs(tmp_path / "store", dict.fromkeys(names, Phase.SUCCEEDED))
-    signals = StopSwitch()
+    signals = Stop()
     options = ClusterOptions(tmp_path, "chart", ("user.yaml",), 2)
 
     def stop(_: float) -> None:

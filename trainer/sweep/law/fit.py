@@ -147,6 +147,6 @@ def _minimise(points: Points, start: Floats) -> Floats:
         theta.grad = torch.from_numpy(gradient)
         return value
 
-    optimizer.step(closure)  # type: ignore[arg-type]  # a float is what it makes of a tensor
+    optimizer.step(closure)
     found = theta.numpy()
     return found if np.isfinite(points.objective(found)[0]) else start

@@ -47,7 +47,8 @@ def write_page(report: LawReport, file: Path) -> None:
 
 def compute_drawing(report: LawReport) -> Drawing:
     """Loss over compute: the runs as dots, the law as a line for each size."""
-    curves, series = [], []
+    curves: list[Curve] = []
+    series: list[tuple[str, str]] = []
     for number, size in enumerate(_sizes(report)):
         style = SERIES[number % len(SERIES)]
         own = [point for point in report.points if point.parameters == size]
@@ -66,7 +67,9 @@ def isoflop_drawing(report: LawReport) -> Drawing:
     """Loss over size at equal compute, by the law, with a dot where it is least (Hoffmann et al. 2022, figure 3)."""
     computes = sorted(6.0 * point.parameters * point.tokens for point in report.points)
     sizes = _sizes(report)
-    curves, series, marks = [], [], set()
+    curves: list[Curve] = []
+    series: list[tuple[str, str]] = []
+    marks: list[float] = []
     for number, flops in enumerate(np.geomspace(computes[0], computes[-1], 4)):
         style = SERIES[number % len(SERIES)]
         best, tokens = report.law.optimum(float(flops))
@@ -80,7 +83,7 @@ def isoflop_drawing(report: LawReport) -> Drawing:
         line = tuple(point for point in line if point.y < least * 1.2)
         curves.append(Curve((line, (Point(best, least),)), f"curve {style}"))
         series.append((style, f"{flops:.2g} FLOP"))
-        marks |= {line[0].x, line[-1].x}
+        marks += [line[0].x, line[-1].x]
     return Drawing(curves_over_log(curves, [min(marks), *_between(min(marks), max(marks)), max(marks)]), tuple(series))
 
 
