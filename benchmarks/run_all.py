@@ -468,7 +468,7 @@ ROWS = [
     ),
     Row(
         "scaling-law",
-        "validation loss of a run of four times the compute that a law fitted to nine smaller ones foretells",
+        "validation loss that a law fitted to nine small runs foretells for a model three times as large",
         "within 3%",
         "scaling_law",
         scaling_law,

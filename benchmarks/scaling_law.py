@@ -3,9 +3,11 @@
     python -m benchmarks.scaling_law [--folder FOLDER] [--parallel N] [--json]
 
 Nine GPT-2 models (three sizes times three lengths) are trained on text of this Python installation by one `gpt-run
-sweep`; the law fitted to their validation losses foretells that of a model twice as large trained for twice as long,
-which is then trained. Four times the compute of the largest fitted run, and nothing of it is in the fit.
-With `--folder` what was trained there before is taken over. Bar: within 3%.
+sweep`; the law fitted to their validation losses foretells that of a model three times as large as the largest of them,
+which is then trained. With `--folder` what was trained there before is taken over. Bar: within 3%.
+
+Half an hour on two cores. Shorter runs obey no such law: below a million tokens a larger model of this kind has the
+higher loss, for want of steps.
 """
 
 from __future__ import annotations
@@ -25,28 +27,26 @@ BAR = 0.03
 PIPELINE = {
     "name": "text",
     "output": "data",
-    "sources": [{"type": "python-library", "max_bytes": 8_000_000}],
+    "sources": [{"type": "python-library", "max_bytes": 30_000_000}],
     "tokenizer": {"type": "bpe", "vocab_size": 512, "sample_bytes": 2_000_000},
     "validation_fraction": 0.05,
 }
 RUN: dict[str, Any] = {
     "name": "law",
-    "tokens": 131_072,
+    "tokens": 1_048_576,
     "model": {"family": "gpt2", "vocab_size": 512, "context": 64, "layers": 2, "width": 16, "heads": 2},
     "sequence_length": 64,
-    "batch": {"sequences": 16, "micro_sequences": 16},
+    "batch": {"sequences": 8, "micro_sequences": 8},
     "data": {"train": "data"},
-    "optimizer": {"type": "adamw", "lr": 4e-3},
+    "optimizer": {"type": "adamw", "lr": 1e-2},
     "schedule": {"type": "cosine", "warmup_steps": 20},
     "checkpoint": {"every_seconds": 0},
     # At the end alone.
     "evaluate": {"every_steps": 1_000_000, "sequences": 1024},
     "log": {"every_steps": 50, "profile_seconds": 0},
 }
-# Smaller models bear larger learning rates.
-SIZES = "model.width/optimizer.lr=16/1e-2,32/6e-3,64/4e-3"
-LENGTHS = "tokens=131072,262144,524288"
-HELD_OUT = ("model.width/optimizer.lr=96/3e-3", "tokens=1048576")
+SIZES, LENGTHS = "model.width=8,16,32", "tokens=1048576,2097152,4194304"
+HELD_OUT = ("model.width=64", "tokens=4194304")
 
 
 def main() -> None:
