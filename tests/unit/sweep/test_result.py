@@ -13,7 +13,6 @@ from tests.unit.pages.reading import Page
 from trainer.metrics.report.build import build
 from trainer.metrics.report.folds import event, training_line
 from trainer.metrics.report.reading import RunFiles
-from trainer.sweep.halving import rung_shares, rung_step, survivors
 from trainer.sweep.local import Ended
 from trainer.sweep.page import write_page
 from trainer.sweep.points import Point, Request, make_sweep
@@ -124,13 +123,3 @@ def test_the_page_and_the_table_have_every_figure(tmp_path: Path) -> None:
         assert f"{3.0 + number / 8:.4f}" in shown
         assert f"{3.0 + number / 8:.4f}" in " ".join(page.texts["td"])
     assert json.loads(result.model_dump_json())["best"]["validation_loss"] == 3.0
-
-
-def test_rungs_leave_one_and_are_evaluations() -> None:
-    assert rung_shares(9, 3) == [1 / 9, 1 / 3]
-    assert rung_shares(8, 3) == [1 / 3]
-    assert rung_shares(2, 3) == []
-    config = points("seed=1")[0].config.model_copy(update={"steps": 1000, "tokens": None})
-    assert rung_step(config, 1 / 3) == 400  # evaluated every 100 steps
-    assert survivors({"a": 3.0, "b": 2.0, "c": 2.5, "d": 4.0}, 2) == ["b", "c"]
-    assert survivors({"a": 3.0, "b": 2.0}, 3) == ["b"]
