@@ -33,12 +33,15 @@ def test_each_config_is_the_run_file_with_its_values() -> None:
 
 def test_complaints_about_all_combinations_come_together() -> None:
     with pytest.raises(UserError) as error:
-        sweep("optimizer.lrr=1,2", "batch.sequences=4,8", "optimizer.lr=-1,1e-3")
+        sweep("batch.sequences=4,8", "optimizer.lr=-1,1e-3")
     said = str(error.value)
-    assert "8 combinations, and nothing was started" in said
-    assert "optimizer.lrr: unknown key; did you mean `lr`? (in all of them)" in said
+    assert "4 combinations, and nothing was started" in said
     assert "batch.micro_sequences: 8 is more than batch.sequences 4" in said
+    assert "(with batch.sequences=4 optimizer.lr=1e-3)" in said
     assert "optimizer.lr: found -1" in said
+    with pytest.raises(UserError) as error:
+        sweep("optimizer.lrr=1,2", "seed=1,2")
+    assert "optimizer.lrr: unknown key; did you mean `lr`? (in all of them)" in str(error.value)
 
 
 def test_too_many_combinations_are_counted_before_they_are_refused() -> None:

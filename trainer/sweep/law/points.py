@@ -97,7 +97,7 @@ def check_design(points: Sequence[LawPoint], skipped: dict[str, str]) -> None:
     if abs(correlation) > _MOST_CORRELATION:
         raise UserError(
             f"parameters and tokens change together in all {len(points)} runs (correlation of the logarithms "
-            f"{correlation:.3f})",
+            f"{correlation:.3f}){left_out}",
             expected="models of one size trained on different numbers of tokens, and the other way round",
             fix="add runs off that line: a small model for long, a large one for a short time",
         )
