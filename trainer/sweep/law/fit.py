@@ -30,7 +30,7 @@ _ITERATIONS = 400
 # Of a term that least squares would rather have negative: e^-20 of the loss is nothing, and has a logarithm.
 _SMALLEST_SHARE = math.exp(-20)
 # Exponents beyond are a term that falls at once: nothing in the data tells them apart.
-_LARGEST_EXPONENT = 10.0
+LARGEST_EXPONENT = 10.0
 
 
 class Points:
@@ -68,7 +68,7 @@ class Points:
         value = np.where(size <= 1, 0.5 * residuals**2, size - 0.5).sum()
         n_share, d_share, e_share = weights / total * np.clip(residuals, -1, 1) / _HUBER_DELTA
         # d alpha / d logit, as _exponents has it.
-        n_slope, d_slope = (each * (1 - each / _LARGEST_EXPONENT) for each in (alpha, beta))
+        n_slope, d_slope = (each * (1 - each / LARGEST_EXPONENT) for each in (alpha, beta))
         parts = (n_share, d_share, e_share, -n_slope * self.x * n_share, -d_slope * self.y * d_share)
         return float(value), np.array([part.sum() for part in parts])
 
@@ -81,7 +81,7 @@ class Points:
                 columns = np.stack([np.exp(-alpha * self.x), np.exp(-beta * self.y), np.ones_like(self.x)], axis=1)
                 solution = np.linalg.lstsq(columns / losses[:, None], np.ones_like(losses), rcond=None)[0]
                 solution = np.maximum(solution, _SMALLEST_SHARE * losses.mean())
-                logits = (math.log(each / (_LARGEST_EXPONENT - each)) for each in (alpha, beta))
+                logits = (math.log(each / (LARGEST_EXPONENT - each)) for each in (alpha, beta))
                 theta = np.array([*np.log(solution), *logits])
                 found.append((self.objective(theta)[0], len(found), theta))
         return [theta for _, _, theta in sorted(found)[:count]]
@@ -116,7 +116,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def _exponents(theta: Floats) -> Floats:
     """alpha and beta: positive and bounded, so that no step of the search can overflow."""
-    shares: Floats = _LARGEST_EXPONENT / (1 + np.exp(-np.clip(theta[3:], -500, 500)))
+    shares: Floats = LARGEST_EXPONENT / (1 + np.exp(-np.clip(theta[3:], -500, 500)))
     return shares
 
 

@@ -13,10 +13,13 @@ from pydantic import BaseModel, ConfigDict
 
 from trainer.errors import UserError
 from trainer.plan.scaling_law import Fit
-from trainer.sweep.law.fit import fit_law, interval, resampled_laws
+from trainer.sweep.law.fit import LARGEST_EXPONENT, fit_law, interval, resampled_laws
 from trainer.sweep.law.points import LawPoint, read_points, warnings_of
 
 Interval = tuple[float, float]
+_AT_BOUND = 0.9
+_LARGE_RESIDUAL = 0.02
+"""Of the logarithm of a loss. Runs of one recipe lie within a percent of their law."""
 COEFFICIENTS = ("irreducible", "a", "b", "alpha", "beta")
 
 
@@ -138,7 +141,7 @@ def make_report(
         largest_residual=max(abs(point.residual) for point in fitted),
         predictions=tuple(predictions),
         optima=(_optimum(law, resampled, flops),) if flops is not None else (),
-        warnings=(*warnings, *_far(points, parameters, tokens)),
+        warnings=(*warnings, *_doubts(law, fitted), *_far(points, parameters, tokens)),
     )
 
 
@@ -166,6 +169,22 @@ def _optimum(law: Fit, resampled: Sequence[Fit], flops: float) -> Optimum:
         loss=law.loss(parameters, tokens),
         loss_interval=interval([each.loss(*each.optimum(flops)) for each in resampled]),
     )
+
+
+def _doubts(law: Fit, points: Sequence[FittedPoint]) -> list[str]:
+    """Signs that the runs do not follow such a law."""
+    told = [
+        f"the exponent of {what} is at its bound: the losses do not fall with {what} as such a law has it, so do not "
+        "extrapolate; a learning rate that suits one size only, or too few steps, does that"
+        for what, exponent in (("parameters", law.alpha), ("tokens", law.beta))
+        if exponent > _AT_BOUND * LARGEST_EXPONENT
+    ]
+    worst = max(points, key=lambda point: abs(point.residual))
+    if abs(worst.residual) > _LARGE_RESIDUAL:
+        told.append(
+            f"{worst.run} is {abs(worst.residual):.1%} off the law: look whether it was trained like the others"
+        )
+    return told
 
 
 def _far(points: Sequence[LawPoint], parameters: float | None, tokens: float | None) -> list[str]:

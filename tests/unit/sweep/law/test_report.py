@@ -38,6 +38,9 @@ def test_answers_and_intervals(report: LawReport) -> None:
     assert (best.parameters, best.tokens) == LAW.optimum(1e21)
     assert best.parameters_interval[0] < best.parameters < best.parameters_interval[1]
     assert report.warnings == ()
+    bent = make_report(dataclasses.replace(report.law, alpha=9.99), points_of(LAW), [LAW], None, None, None)
+    assert "exponent of parameters is at its bound" in bent.warnings[0]
+    assert "off the law" in bent.warnings[1]
     far = make_report(report.law, points_of(LAW), [LAW], 1e15, 1e9, None)
     assert "far from those of the runs" in far.warnings[0]
 
