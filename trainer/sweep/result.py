@@ -154,7 +154,9 @@ def _edges(best: Row, rows: Sequence[Row]) -> list[Edge]:
     """Keys of which the best has an extreme of three values or more; fewer are a choice, not a range."""
     found = []
     for key, value in best.settings.items():
-        tried = sorted({other for row in rows if is_number(other := row.settings.get(key)) and other > 0})
+        tried = sorted(
+            {other for other in (row.settings.get(key, 0) for row in rows) if is_number(other) and other > 0}
+        )
         if key.startswith(_BUY_LOSS) or len(tried) < 3 or value not in (tried[0], tried[-1]):
             continue
         lowest = value == tried[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 from trainer.checkpoint.layout import RUN_FILE
 from trainer.checkpoint.store import Store, open_run
@@ -84,7 +85,8 @@ def _difference(point: Point) -> str:
         return ""
     source = run.url_of(RUN_FILE)
     try:
-        found = validate_run(parse_yaml(text, source=source), source=source)
+        document: Any = parse_yaml(text, source=source)
+        found = validate_run(document, source=source)
     except UserError as error:
         return f"  - {error.found}"
     changes = {key: pair for key, pair in changed_keys(found, point.config).items() if key.split(".")[0] not in _FREE}

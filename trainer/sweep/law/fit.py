@@ -75,7 +75,7 @@ class Points:
     def starts(self, count: int) -> list[Floats]:
         """The best of a grid over both exponents."""
         losses = np.exp(self.log_l)
-        found = []
+        found: list[tuple[float, int, Floats]] = []
         for alpha in _EXPONENTS:
             for beta in _EXPONENTS:
                 columns = np.stack([np.exp(-alpha * self.x), np.exp(-beta * self.y), np.ones_like(self.x)], axis=1)

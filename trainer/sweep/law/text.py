@@ -22,8 +22,8 @@ def print_law(report: LawReport, console: Console) -> None:
         table.add_row(*row)
     terminal.show(console, table)
     runs = terminal.make_table(*POINT_COLUMNS)
-    for row in point_rows(report):
-        runs.add_row(*row)
+    for cells in point_rows(report):
+        runs.add_row(*cells)
     terminal.title(console, f"{len(report.points)} runs, the law is off by at most {report.largest_residual:.2%}")
     terminal.show(console, runs)
     for sentence in (*answers(report), *(f"warning: {text}" for text in report.warnings)):
