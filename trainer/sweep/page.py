@@ -65,7 +65,7 @@ def _x_key(keys: tuple[str, ...], rows: list[Row]) -> str | None:
     """The learning rate if it was varied, else the key of most values."""
 
     def values(key: str) -> set[float]:
-        found: set[Any] = {row.settings.get(key) for row in rows}
+        found: list[Any] = [row.settings.get(key) for row in rows]  # a value may be a list, which no set takes
         return set(filter(None, found)) if all(is_number(each) and each > 0 for each in found) else set()
 
     varied = [key for key in keys if len(values(key)) > 1]
