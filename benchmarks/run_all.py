@@ -211,6 +211,14 @@ def plan_flops(report: Report) -> tuple[str, bool]:
     return figure, equal and worst <= report["bar"]
 
 
+def scaling_law(report: Report) -> tuple[str, bool]:
+    low, high = report["interval"]
+    figure = (
+        f"{report['ratio']:.3f} ({report['foretold']:.3f}, 95% {low:.3f} to {high:.3f}, of {report['measured']:.3f})"
+    )
+    return figure, abs(report["ratio"] - 1) <= report["bar"]
+
+
 def plan_ratios(what: str) -> Callable[[Report], tuple[str, bool]]:
     def figure(report: Report) -> tuple[str, bool]:
         ratios = [result["ratio"] for result in report["results"]]
@@ -502,6 +510,13 @@ ROWS = [
         "within 15%",
         "plan_time",
         plan_ratios("models"),
+    ),
+    Row(
+        "scaling-law",
+        "validation loss that a law fitted to nine small runs foretells for a model three times as large",
+        "within 3%",
+        "scaling_law",
+        scaling_law,
     ),
     Row("encoding", "text to ids, MB/s of one core", "same ids", "encoding", encoding),
     Row(

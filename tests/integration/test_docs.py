@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from trainer.data.prepare import load_pipeline
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "trainer" / "presets" / "tiny-gpt2.yaml"
+SWEEPS = ROOT / "docs" / "sweeps.md"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 # `make test` would run this test again.
 NOT_RUN = {"make test"}
@@ -30,9 +31,9 @@ SHORTER = {"steps=400": "steps=6"}
 SHORT = "steps=4,checkpoint.every_steps=2,evaluate.sequences=4,log.every_steps=1"
 
 
-def shell_commands() -> Iterator[str]:
-    """Lines of the ```sh blocks, README first; `make run` as the commands that make would run."""
-    for page in PAGES:
+def shell_commands(pages: Sequence[Path]) -> Iterator[str]:
+    """Lines of the ```sh blocks of pages, in order; `make run` as the commands that make would run."""
+    for page in pages:
         for block in re.findall(r"(?s)```sh\n(.*?)```", page.read_text(encoding="utf-8")):
             for line in block.splitlines():
                 command = line.split("#")[0].strip()
@@ -60,15 +61,26 @@ def make_commands(target: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_documented_commands(tmp_path: Path) -> None:
-    commands = list(shell_commands())
+    commands = list(shell_commands([page for page in PAGES if page != SWEEPS]))
     assert len(commands) >= 8
+    run_all(commands, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+def test_documented_sweeps(tmp_path: Path) -> None:
+    run_all(["gpt-run data prepare python-library", *shell_commands([SWEEPS])], tmp_path)
+
+
+def run_all(commands: Sequence[str], folder: Path) -> None:
+    """Each ends well, in this order, in a folder of its own."""
     environment = {**os.environ, "GPTRUN_SET": SHORT, "OMP_NUM_THREADS": "1"}
     for command in commands:
         words = shlex.split(command.replace(".venv/bin/", ""))
         assert words[0] == "gpt-run", command
         result = subprocess.run(
             [sys.executable, "-m", "trainer", *words[1:]],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,

@@ -34,7 +34,7 @@ Timeout = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 # Commands that stay for hours outlive an API server that is upgraded.
-_LONG_SECONDS = 600.0
+LONG_SECONDS = 600.0
 _SHORT_SECONDS = 20.0
 
 
@@ -59,7 +59,7 @@ def submit(
 
     The same run may be submitted again; another one of the same name is refused.
     """
-    cluster = _connect(context, namespace, _LONG_SECONDS if wait else _SHORT_SECONDS)
+    cluster = connect(context, namespace, LONG_SECONDS if wait else _SHORT_SECONDS)
     from dataclasses import asdict
 
     from trainer.jobs import submit as jobs
@@ -90,7 +90,7 @@ def logs(
     context: Context = None,
 ) -> None:
     """Print rank 0's log; with --follow also when rank 0 moves to another pod, or its pod is replaced."""
-    cluster = _connect(context, namespace, _LONG_SECONDS if follow else _SHORT_SECONDS)
+    cluster = connect(context, namespace, LONG_SECONDS if follow else _SHORT_SECONDS)
     from trainer.jobs.backends import find_run
     from trainer.jobs.logs import LogFollower
 
@@ -164,7 +164,7 @@ def wait(
     name: Name, timeout: Timeout = None, namespace: Namespace = None, context: Context = None, as_json: AsJson = False
 ) -> None:
     """Show a run's progress until it is over. Exit 0: succeeded, 1: failed or out of time, 75: suspended."""
-    _wait(_connect(context, namespace, _LONG_SECONDS), name, timeout, as_json)
+    _wait(connect(context, namespace, LONG_SECONDS), name, timeout, as_json)
 
 
 def status(
@@ -193,7 +193,7 @@ def status(
 
 
 def _status_of_release(name: str, context: str | None, namespace: str | None) -> dict[str, Any]:
-    cluster = _connect(context, namespace, _SHORT_SECONDS)
+    cluster = connect(context, namespace, _SHORT_SECONDS)
     document = cluster.status(name)
     if document is not None:
         return document
@@ -206,7 +206,7 @@ def _status_of_release(name: str, context: str | None, namespace: str | None) ->
     raise typer.Exit(1)
 
 
-def _connect(context: str | None, namespace: str | None, patience_seconds: float) -> Cluster:
+def connect(context: str | None, namespace: str | None, patience_seconds: float) -> Cluster:
     from trainer.extras import needs
 
     with needs("kubernetes", "runs on Kubernetes"):
@@ -221,7 +221,7 @@ def _connect(context: str | None, namespace: str | None, patience_seconds: float
 
 
 def _find(name: str, context: str | None, namespace: str | None) -> tuple[Cluster, Backend, JobState]:
-    cluster = _connect(context, namespace, _SHORT_SECONDS)
+    cluster = connect(context, namespace, _SHORT_SECONDS)
     from trainer.jobs.backends import find_run
 
     return cluster, *find_run(cluster, name)

@@ -18,7 +18,9 @@ from trainer.cli import (
     preflight,
     ray,
     report,
+    scaling_law,
     serve,
+    sweep,
     tensorboard,
     tokenizer,
     train,
@@ -46,11 +48,13 @@ app.command("serve")(serve.serve)
 app.command("tensorboard")(tensorboard.tensorboard)
 app.command("report")(report.report)
 app.command("status")(job.status)
+app.command("sweep")(sweep.sweep)
 app.add_typer(config.app, name="config")
 app.add_typer(data.app, name="data")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(job.app, name="job")
+app.add_typer(scaling_law.app, name="scaling-law")
 
 
 @app.callback(invoke_without_command=True)

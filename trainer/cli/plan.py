@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -33,6 +34,10 @@ def plan(
     measured: Annotated[
         str | None, typer.Option(metavar="RUN", help="<store>/<run> on such GPUs: its MFU replaces the estimate.")
     ] = None,
+    law: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Law of `gpt-run scaling-law fit --json`, in place of the published ones."),
+    ] = None,
     claims: Annotated[
         str | None, typer.Option(metavar="FILE", help="Claims to hold against the plan; a file or a preset's name.")
     ] = None,
@@ -49,7 +54,8 @@ def plan(
     """Plan a run: parameters, FLOPs, memory per GPU, speed, time, cost, saves, failures, loss, and what to change.
 
     Claims that cannot be true are named. Exits 2 where the run does not fit, and says by how much and what helps most.
-    --json prints {parameters, flops_per_token, memory_bytes, tokens_per_second, hours, cost, advice, contradictions};
+    --json prints {parameters, flops_per_token, memory_bytes, tokens_per_second, hours, cost, losses, advice,
+    contradictions};
     with --search also `search`, the proposals, the first of which the rest is about.
 
     Example: gpt-run plan gpt-1b-h100 --gpu h100 --gpus 8 --dataset-tokens 51.6e9
@@ -75,6 +81,7 @@ def plan(
         claims=claims,
         single_claims=tuple(claim or ()),
         goal=search,
+        law=law,
     )
     found = answer(request)
     if as_json:

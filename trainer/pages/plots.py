@@ -19,6 +19,10 @@ _ROW_HEIGHT = 26
 _ROW_LABEL = 190
 _ROW_VALUE = 150
 _MOST_STEPS = 5
+_ROOM = 0.05
+"""Of a logarithmic axis, on both sides: its outermost points are as worth seeing as the others."""
+SERIES = ("bar", "second", "third", "fourth", "fifth", "sixth")
+"""Classes of the members of a series, in parts.html."""
 
 
 class Point(NamedTuple):
@@ -121,6 +125,28 @@ def curves_plot(
         for piece in thinned(curve.pieces, low_x, high_x, int(x.end - x.start))
     ]
     return replace(empty_plot(), lines=tuple(lines), ticks_x=x_ticks(x), ticks_y=_ticks(y, marks_y, label_y))
+
+
+def curves_over_log(curves: Sequence[Curve], marks: Sequence[float], *, marks_shown: int = 12) -> Plot | None:
+    """Curves over positive x on a logarithmic scale from the lowest to the highest mark; None without a point.
+
+    marks: values of x with a tick each, ascending; of more than `marks_shown` every second, third, ... has a label.
+    """
+    low, high = math.log10(marks[0]), math.log10(marks[-1])
+    room = (high - low) * _ROOM or _ROOM
+    scaled = [
+        replace(curve, pieces=tuple(tuple(Point(math.log10(p.x), p.y) for p in piece) for piece in curve.pieces))
+        for curve in curves
+    ]
+    plot = curves_plot(scaled, from_zero=False, span=(low - room, high + room))
+    if plot is None:
+        return None
+    x = Scale(low - room, high + room, plot.left, plot.right)
+    every = -(-len(marks) // marks_shown)
+    ticks = tuple(
+        Tick(x.place(math.log10(mark)), f"{mark:g}" if number % every == 0 else "") for number, mark in enumerate(marks)
+    )
+    return replace(plot, ticks_x=ticks)
 
 
 def empty_plot(height: int = HEIGHT) -> Plot:

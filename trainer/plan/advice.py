@@ -158,7 +158,7 @@ def _saves(plan: Plan) -> Iterator[str]:
 
 
 def _tokens(plan: Plan) -> Iterator[str]:
-    least, most = optimal_tokens_range(plan.parameters)
+    least, most = optimal_tokens_range(plan.parameters, plan.assumptions.fits)
     optimal = f"{least / 1e9:.3g}B to {most / 1e9:.3g}B tokens"
     if plan.tokens is None:
         yield (f"The run's length is unknown without its data: give --dataset-tokens. Compute-optimal are {optimal}.")

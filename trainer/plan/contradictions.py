@@ -13,7 +13,7 @@ from typing import Any
 
 from trainer.plan.claims import Claims
 from trainer.plan.plan import Plan
-from trainer.plan.scaling_law import FITS, loss_range, optimal_tokens_range
+from trainer.plan.scaling_law import loss_range, optimal_tokens_range
 
 Interval = tuple[float, float]
 
@@ -209,21 +209,26 @@ def _losses(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
     tokens = _tokens(claims, plan)
     if claims.final_loss and tokens:
         unique = claims.dataset_tokens[1] if claims.dataset_tokens else plan.assumptions.dataset_tokens
-        found = loss_range(plan.parameters, tokens[1], unique)
+        found = loss_range(plan.parameters, tokens[1], unique, plan.assumptions.fits)
         if _apart(claims.final_loss, found, tolerance=_LOSS_TOLERANCE):
             yield Contradiction(
                 "final_loss",
-                f"{_plain(claims.final_loss)} claimed; {len(FITS)} scaling laws foretell {_plain(found)} for "
+                f"{_plain(claims.final_loss)} claimed; {_laws(plan)} foretell {_plain(found)} for "
                 f"{_big(plan.parameters)} parameters after {_big(tokens)} tokens",
             )
     if claims.optimal_tokens:
-        optimal = optimal_tokens_range(plan.parameters)
+        optimal = optimal_tokens_range(plan.parameters, plan.assumptions.fits)
         if _apart(claims.optimal_tokens, optimal, tolerance=_LOSS_TOLERANCE):
             yield Contradiction(
                 "optimal_tokens",
-                f"{_big(claims.optimal_tokens)} claimed; for {_big(plan.parameters)} parameters {len(FITS)} scaling "
-                f"laws give {_big(optimal)}",
+                f"{_big(claims.optimal_tokens)} claimed; for {_big(plan.parameters)} parameters "
+                f"{_laws(plan)} give {_big(optimal)}",
             )
+
+
+def _laws(plan: Plan) -> str:
+    """Who says so."""
+    return f"{len(plan.assumptions.fits)} scaling laws" if plan.assumptions.law is None else "the law's coefficients"
 
 
 def _lost_work(claims: Claims, plan: Plan) -> Iterator[Contradiction]:

@@ -18,6 +18,7 @@ from trainer.model.size import (
 from trainer.plan import failures, speed, storage
 from trainer.plan.hardware import Cluster
 from trainer.plan.memory import Memory, plan_memory
+from trainer.plan.scaling_law import FITS, Fit, effective_tokens
 from trainer.plan.speed import Speed
 
 
@@ -36,6 +37,13 @@ class Assumptions:
     """From a failure to the next step: notice, a spare machine's launcher, load."""
     store_bytes_per_second: float = 1e9
     """From one machine to the store of checkpoints."""
+    law: Fit | None = None
+    """Fitted to runs on such data; takes the place of the published ones."""
+
+    @property
+    def fits(self) -> tuple[Fit, ...]:
+        """The laws that losses and compute-optimal tokens come from."""
+        return FITS if self.law is None else (self.law,)
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,15 @@ class Plan:
             return None
         return self.hours * self.cluster.gpus * self.cluster.accelerator.power_watts / 1000
 
+    @property
+    def losses(self) -> dict[str, float]:
+        """Loss after the run by each law, repeated text at its worth; empty where the length is unknown."""
+        if self.tokens is None:
+            return {}
+        unique = self.assumptions.dataset_tokens
+        worth = effective_tokens(self.tokens, unique) if unique else self.tokens
+        return {fit.name: fit.loss(self.parameters, worth) for fit in self.assumptions.fits}
+
     def as_dict(self) -> dict[str, Any]:
         """The keys of `gpt-run plan --json`."""
         return {
@@ -116,6 +133,7 @@ class Plan:
             "tokens_per_second": self.typical.tokens_per_second,
             "hours": self.hours,
             "cost": self.cost,
+            "losses": self.losses,
             "advice": list(self.advice),
             "contradictions": [found.as_dict() for found in self.contradictions],
         }

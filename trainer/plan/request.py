@@ -6,6 +6,7 @@ The one module here that reads files. Called by `trainer.cli.plan`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from trainer.config import RunConfig
@@ -15,6 +16,7 @@ from trainer.plan.advice import give_advice, refuse_if_too_large
 from trainer.plan.claims import Claims, read_claims
 from trainer.plan.contradictions import find_contradictions
 from trainer.plan.hardware import Cluster, find_accelerator, make_cluster
+from trainer.plan.law_file import read_law
 from trainer.plan.plan import Assumptions, Plan, make_plan
 from trainer.plan.search import Candidate, Goal, cluster_sizes, search
 
@@ -40,6 +42,7 @@ class Request:
     claims: str | None = None
     single_claims: tuple[str, ...] = ()
     goal: Goal | None = None
+    law: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def _assumptions(request: Request, claims: Claims) -> Assumptions:
         failures_per_1000_node_days=request.failures_per_1000_node_days,
         restart_seconds=request.restart_seconds,
         store_bytes_per_second=request.store_gbps * 1e9 / _BITS,
+        law=None if request.law is None else read_law(request.law),
     )
 
 

@@ -7,6 +7,7 @@ than a run's, so their losses are a guide: two fits that disagree show how good 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -32,6 +33,13 @@ class Fit:
         Along constant N D the loss is least where alpha A / N^alpha = beta B / D^beta.
         """
         return float((self.beta * self.b / (self.alpha * self.a) * parameters**self.alpha) ** (1 / self.beta))
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """Parameters and tokens with the least loss among those with 6ND = flops (Hoffmann et al. 2022, equation 4)."""
+        product = flops / 6
+        ratio = (self.alpha * self.a / (self.beta * self.b)) ** (1 / (self.alpha + self.beta))
+        parameters = ratio * product ** (self.beta / (self.alpha + self.beta))
+        return parameters, product / parameters
 
 
 FITS: tuple[Fit, ...] = (
@@ -62,14 +70,16 @@ def effective_tokens(tokens: float, unique_tokens: float) -> float:
     return unique_tokens * (1 + _REPEATS_HALF_LIFE * -math.expm1(-repeats / _REPEATS_HALF_LIFE))
 
 
-def loss_range(parameters: float, tokens: float, unique_tokens: float | None) -> tuple[float, float]:
+def loss_range(
+    parameters: float, tokens: float, unique_tokens: float | None, fits: Sequence[Fit] = FITS
+) -> tuple[float, float]:
     """Lowest and highest loss that the fits foretell, repeated text at its worth."""
     worth = effective_tokens(tokens, unique_tokens) if unique_tokens else tokens
-    losses = [fit.loss(parameters, worth) for fit in FITS]
+    losses = [fit.loss(parameters, worth) for fit in fits]
     return min(losses), max(losses)
 
 
-def optimal_tokens_range(parameters: float) -> tuple[float, float]:
+def optimal_tokens_range(parameters: float, fits: Sequence[Fit] = FITS) -> tuple[float, float]:
     """Fewest and most compute-optimal tokens by the fits."""
-    tokens = [fit.optimal_tokens(parameters) for fit in FITS]
+    tokens = [fit.optimal_tokens(parameters) for fit in fits]
     return min(tokens), max(tokens)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trainer.plan.plan import Plan
-from trainer.plan.scaling_law import FITS, effective_tokens, optimal_tokens_range
+from trainer.plan.scaling_law import optimal_tokens_range
 from trainer.plan.search import Candidate
 from trainer.plan.speed import Speed
 
@@ -107,13 +107,15 @@ def _storage(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _loss(plan: Plan) -> list[tuple[str, str]]:
-    least, most = optimal_tokens_range(plan.parameters)
+    fits = plan.assumptions.fits
+    least, most = optimal_tokens_range(plan.parameters, fits)
     rows = [("untrained", f"{math.log(plan.config.model.vocab_size):.2f} nats per token")]
-    if plan.tokens is not None:
-        unique = plan.assumptions.dataset_tokens
-        worth = effective_tokens(plan.tokens, unique) if unique else plan.tokens
-        rows += [(fit.name, f"{fit.loss(plan.parameters, worth):.2f} after the run ({fit.source})") for fit in FITS]
-    return [*rows, ("compute-optimal tokens", f"{least / 1e9:.1f}B to {most / 1e9:.1f}B")]
+    losses = plan.losses
+    rows += [(fit.name, f"{losses[fit.name]:.2f} after the run ({fit.source})") for fit in fits if fit.name in losses]
+    return [
+        *rows,
+        ("compute-optimal tokens", f"{least / 1e9:.3g}B" + (f" to {most / 1e9:.3g}B" if most > least else "")),
+    ]
 
 
 def _table(title: str, rows: list[tuple[str, str]]) -> Table:

@@ -23,7 +23,8 @@ from trainer.metrics.lines import LogFile, log_file, parse_line, seconds_of
 from trainer.metrics.report.folds import Event, GpuFold, PerformanceFold, TrainingLine, event, training_line
 from trainer.storage_errors import one_line
 
-_PARTS = {"attempts", "checkpoints", "logs"}
+PARTS = {"attempts", "checkpoints", "logs"}
+"""Names in a run's folder."""
 _STREAMS = 8
 # Files of lines in memory at a time.
 _BATCH_FILES = 32
@@ -75,7 +76,7 @@ def read_run(url: str) -> RunFiles:
 def _open(url: str) -> Store:
     run = open_store(url)
     names = run.list_names()
-    if _PARTS.isdisjoint(names):
+    if PARTS.isdisjoint(names):
         runs = [name for name in names if "." not in name][:8]
         raise UserError(
             f"{run.url} is not a run",
