@@ -15,13 +15,14 @@ import json
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.common import Side, hardware, interleave, median_ratio
+from benchmarks.common import Side, Trainable, hardware, interleave, median_ratio
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder
 from trainer.model.hf import export_hf
@@ -149,7 +150,7 @@ class Transformers:
         return made
 
 
-BUILDERS = {OURS: Ours, THEIRS: Transformers}
+BUILDERS: dict[str, Callable[..., Trainable]] = {OURS: Ours, THEIRS: Transformers}
 
 
 def print_line(name: str, result: dict[str, Any]) -> None:

@@ -85,7 +85,13 @@ def attempt(status: RunStatus, ranks: int, number: int) -> None:
 def report(ranks: int, nodes: list[str], number: int, folder: Path) -> dict[str, Any]:
     """What rank 0 tells after some steps."""
     places = [
-        Place(nodes[rank // GPUS_OF_A_NODE], rank % GPUS_OF_A_NODE, "NVIDIA H100 80GB HBM3", rank % GPUS_OF_A_NODE == 0)
+        Place(
+            nodes[rank // GPUS_OF_A_NODE],
+            nodes[rank // GPUS_OF_A_NODE],
+            rank % GPUS_OF_A_NODE,
+            "NVIDIA H100 80GB HBM3",
+            rank % GPUS_OF_A_NODE == 0,
+        )
         for rank in range(ranks)
     ]
     name = f"a{number:04d}"

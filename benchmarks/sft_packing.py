@@ -87,7 +87,7 @@ def prepared(folder: Path) -> TokenSplit:
 
 def measure(split: TokenSplit) -> dict[str, Any]:
     """Useful tokens a second of both sides, in turns."""
-    sides = {"packed": Packed(split), "padded": Padded(conversations(split))}
+    sides: dict[str, Packed | Padded] = {"packed": Packed(split), "padded": Padded(conversations(split))}
     for side in sides.values():
         side.step()  # the optimizer's state
     speeds: dict[str, list[float]] = {name: [] for name in sides}

@@ -20,7 +20,7 @@ class Inputs(NamedTuple):
     targets: Tensor
     documents: Tensor | None = None
 
-    def count(self) -> Tensor:
+    def count_targets(self) -> Tensor:
         """Targets that count in the loss, a scalar on the device."""
         return (self.targets != IGNORED_TARGET).sum()
 

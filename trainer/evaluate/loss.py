@@ -114,7 +114,7 @@ def evaluate_loss(
             tokens = rows if len(rows) else np.zeros((1, rows.shape[1]), dtype=np.int64)
             inputs = model_inputs(torch.from_numpy(tokens).to(device, non_blocking=True), packed=packed)
             loss_sum = model(*inputs).double()
-            count = inputs.count() if packed else inputs.targets.numel()
+            count = inputs.count_targets() if packed else inputs.targets.numel()
             found = (loss_sum, count, len(tokens), loss_sum * loss_sum, loss_sum * count, count * count, 1)
             for place, value in enumerate(found):
                 sums[place] += weight * value

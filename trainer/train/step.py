@@ -176,7 +176,7 @@ def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
         (micro_loss * (weight * scale)).backward()
         sums[0] += micro_loss.detach() * weight
         if context.packed:
-            sums[1] += inputs.count() * weight
+            sums[1] += inputs.count_targets() * weight
     return sums
 
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, aclosing
 from typing import Any
 
@@ -115,7 +115,7 @@ class Server:
 
 
 async def _stream(
-    http: web.Request, answer: Answer, pieces: AsyncIterator[Piece], *, usage: bool
+    http: web.Request, answer: Answer, pieces: AsyncGenerator[Piece], *, usage: bool
 ) -> web.StreamResponse:
     """Server-sent events (WHATWG HTML, section 9.2): one chunk each, then [DONE]."""
     # What refuses the request does it here, while there is a status to say it with.
@@ -126,8 +126,8 @@ async def _stream(
     async def send(event: object) -> None:
         await response.write(b"data: " + json.dumps(event).encode() + b"\n\n")
 
-    for chunk in answer.first_chunks():
-        await send(chunk)
+    for opening in answer.first_chunks():
+        await send(opening)
     try:
         if (chunk := answer.add(first)) is not None:
             await send(chunk)
@@ -152,15 +152,15 @@ async def _json_body(http: web.Request) -> Any:
 
 
 @web.middleware
-async def _answer_errors(http: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every refusal in OpenAI's form, those of aiohttp itself included."""
     try:
-        return await handler(http)
+        return await handler(request)
     except ApiError as error:
         found = error
     except web.HTTPRequestEntityTooLarge:
         found = ApiError(413, f"the body is too large; expected at most {BODY_BYTES} bytes", code="body_too_large")
     except web.HTTPException as error:
-        found = ApiError(error.status, f"{http.method} {http.path}: {error.reason}")
+        found = ApiError(error.status, f"{request.method} {request.path}: {error.reason}")
     headers = {"Retry-After": str(RETRY_SECONDS)} if found.status in (429, 503) else {}
     return web.json_response(found.body(), status=found.status, headers=headers)

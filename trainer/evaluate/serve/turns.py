@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from trainer.evaluate.generate import Piece
@@ -40,7 +40,7 @@ class Turns:
         """End the thread, after `stop` and when no request is left."""
         self._thread.shutdown()
 
-    async def run(self, pieces: Iterator[Piece]) -> AsyncIterator[Piece]:
+    async def run(self, pieces: Iterator[Piece]) -> AsyncGenerator[Piece]:
         """The pieces, once it is this request's turn. ApiError with 429 where too many wait, 503 after `stop`.
 
         Whoever does not take all of them closes this iterator; the thread has let go of `pieces` when that returns.
@@ -58,7 +58,7 @@ class Turns:
         finally:
             self._turn.release()
 
-    async def _in_thread(self, pieces: Iterator[Piece]) -> AsyncIterator[Piece]:
+    async def _in_thread(self, pieces: Iterator[Piece]) -> AsyncGenerator[Piece]:
         loop = asyncio.get_running_loop()
         made: asyncio.Queue[Piece | None] = asyncio.Queue()
         given_up = threading.Event()
