@@ -23,10 +23,11 @@ import torch
 
 from benchmarks.common import hardware, write_random_tokens
 from benchmarks.product import Product
-from trainer.config_file import apply_override, read_run_file
+from trainer.config_file import read_run_file
 from trainer.errors import EXIT_USER_ERROR, UserError
 from trainer.metrics.hardware import device_name, memory_bytes, peak_flops_per_second
 from trainer.model.size import count_parameters, flops_per_token
+from trainer.overrides import apply_override
 
 SMOKE_PRESET = "tiny-gpt2"
 PRESETS = ("gpt2-124m", "gpt-1b-h100", "llama-1.36b", "neox-1.4b", SMOKE_PRESET)

@@ -16,22 +16,22 @@ from pydantic import ValidationError
 from trainer.complaints import complaints, nearest
 from trainer.config import LENGTH_KEYS, RunConfig
 from trainer.errors import UserError
-from trainer.yaml_dialect import dump_yaml, load_yaml, parse_yaml
-
-# Keys that pick an arm of a union: a new value makes the old arm's keys meaningless.
-_UNION_KEYS = ("type", "family")
+from trainer.overrides import apply_override, split_overrides
+from trainer.yaml_dialect import dump_yaml, load_yaml
 
 
 def load_run_config(reference: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """Load the run file or preset `reference`; `GPTRUN_SET` applies first, then `overrides` (`a.b=c`).
+    """Load the run file or preset `reference`; `GPTRUN_SET` applies first, then `overrides` (`a.b=c` or `@FILE`).
+
+    Setting one of steps, epochs and tokens removes the other two.
 
     Raises UserError with every problem found, each with the path of its key.
     """
     raw = read_run_file(reference)
     for override in split_overrides(os.environ.get("GPTRUN_SET", "")):
-        apply_override(raw, override, source="GPTRUN_SET")
+        apply_override(raw, override, source="GPTRUN_SET", exclusive=LENGTH_KEYS)
     for override in overrides:
-        apply_override(raw, override)
+        apply_override(raw, override, exclusive=LENGTH_KEYS)
     return validate_run(raw, source=reference)
 
 
@@ -60,44 +60,6 @@ def preset_names() -> list[str]:
     """Names of the presets that ship with the package, sorted."""
     folder = resources.files("trainer") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def split_overrides(text: str) -> list[str]:
-    """Split `a=b,c=[1,2]` at the commas outside brackets."""
-    parts, depth, start = [], 0, 0
-    for i, char in enumerate(text):
-        depth += (char in "[{") - (char in "]}")
-        if char == "," and depth == 0:
-            parts.append(text[start:i])
-            start = i + 1
-    parts.append(text[start:])
-    return [part.strip() for part in parts if part.strip()]
-
-
-def apply_override(raw: dict[str, Any], override: str, *, source: str = "--set") -> None:
-    """Set one dotted key of `raw` in place: `a.b=c`; the value is read as YAML, list items by their number.
-
-    Setting one of steps, epochs and tokens removes the other two. Setting a `type`, `family` or `preset` to another
-    value starts that section afresh: the old variant's keys do not apply to the new one. `source` is named in errors.
-    """
-    key, separator, text = override.partition("=")
-    path = key.strip().split(".")
-    shown = f"{source} {override}"
-    if not separator or not all(path):
-        raise UserError(shown, expected="KEY=VALUE such as optimizer.lr=1e-3", fix="write the key, `=` and the value")
-    value = parse_yaml(text, source=f"{source} {key}")
-    node: Any = raw
-    for depth, part in enumerate(path[:-1]):
-        node = _descend(node, part, where=".".join(path[: depth + 1]), shown=shown)
-    if isinstance(node, list):
-        node[_list_index(node, path[-1], shown)] = value
-        return
-    if _starts_afresh(node, path[-1], value):
-        node.clear()
-    if len(path) == 1 and path[0] in LENGTH_KEYS:
-        for other in LENGTH_KEYS:
-            raw.pop(other, None)
-    node[path[-1]] = value
 
 
 def validate_run(raw: Mapping[str, Any], *, source: str) -> RunConfig:
@@ -157,32 +119,6 @@ def _with_model_preset(raw: dict[str, Any]) -> dict[str, Any]:
             fix="remove `family` or pick another preset",
         )
     return {**raw, "model": {**base, **changes}}
-
-
-def _starts_afresh(section: dict[str, Any], key: str, value: Any) -> bool:
-    before = section.get(key)
-    if key == "preset":  # fields that stayed would override the preset's
-        return bool(before != value)
-    return key in _UNION_KEYS and before not in (None, value)
-
-
-def _descend(node: Any, part: str, *, where: str, shown: str) -> Any:
-    if isinstance(node, list):
-        return node[_list_index(node, part, shown)]
-    child = node.get(part)
-    if child is None:
-        node[part] = child = {}
-    if not isinstance(child, dict | list):
-        raise UserError(f"{shown}: `{where}` is {child!r}", expected="a section", fix=f"set `{where}` itself")
-    return child
-
-
-def _list_index(items: list[Any], part: str, shown: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise UserError(
-            f"{shown}: no item `{part}`", expected=f"a number below {len(items)}", fix="name an item by number"
-        )
-    return int(part)
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -8,15 +8,14 @@ import pytest
 
 from trainer.config import RunConfig
 from trainer.config_file import (
-    apply_override,
     changed_keys,
     load_run_config,
     preset_names,
     run_config_yaml,
-    split_overrides,
     validate_run,
 )
 from trainer.errors import UserError
+from trainer.overrides import apply_override, split_overrides
 from trainer.yaml_dialect import parse_yaml
 
 MINIMAL = "name: a\nsteps: 3\nsequence_length: 8\nmodel: {family: gpt2}\ndata: {train: x}\n"
@@ -79,6 +78,34 @@ def test_an_override_of_the_environment_is_named_as_such(monkeypatch: pytest.Mon
     monkeypatch.setenv("GPTRUN_SET", "steps.a=1")
     with pytest.raises(UserError, match=r"GPTRUN_SET steps\.a=1: `steps` is 300"):
         load_run_config("tiny-gpt2")
+
+
+def test_a_file_is_laid_over_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text("steps: 7\nmodel: {layers: 2, width: 160}\noptimizer: {type: muon, momentum: 0.9}\n")
+    config = load_run_config("gpt2-large", [f"@{small}", "model.width=80"])
+    assert (config.steps, config.epochs) == (7, None)
+    assert (config.model.layers, config.model.width, config.model.heads) == (2, 80, 20)
+    assert config.optimizer.type == "muon"
+    monkeypatch.setenv("GPTRUN_SET", f"@{small},seed=3")
+    assert load_run_config("gpt2-large").model.layers == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "nosuch.yaml: no such file"),
+        ("", "empty"),
+        ("- 1\n", "a list, not a mapping"),
+        ("modle: {}\n", "did you mean `model`"),
+    ],
+)
+def test_a_file_that_cannot_be_laid_over_says_why(tmp_path: Path, content: str | None, complaint: str) -> None:
+    path = tmp_path / ("nosuch.yaml" if content is None else "small.yaml")
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=complaint):
+        load_run_config("tiny-gpt2", [f"@{path}"])
 
 
 def test_list_items_are_named_by_number() -> None:

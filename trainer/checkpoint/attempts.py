@@ -7,6 +7,7 @@ resume from, so that the late commit of a stopped attempt never wins. Rank 0 cla
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -198,6 +199,16 @@ def lineage(bases: Mapping[int, str | None], names: Iterable[str]) -> Lineage:
             break
         limit, attempt = parsed
     return Lineage(tuple(_names(found)), origin)
+
+
+def has_gone_on(configs: Mapping[int, str], names: Iterable[str], config_sha256: str) -> bool:
+    """Whether the newest attempts were made by this config and committed something.
+
+    configs: attempt -> hash of the config that made it. names: committed checkpoints. `resume` says where a config
+    begins; when its attempts are preempted or fail, the next one has to go on with what they did.
+    """
+    own = set(itertools.takewhile(lambda number: configs[number] == config_sha256, sorted(configs, reverse=True)))
+    return any(parsed[1] in own for parsed in map(parse_name, names) if parsed is not None)
 
 
 def read_lineage(run: Store, names: Iterable[str]) -> Lineage:

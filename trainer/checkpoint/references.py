@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.checkpoint.attempts import read_lineage
+from trainer.checkpoint.attempts import has_gone_on, read_claims, read_lineage
 from trainer.checkpoint.layout import (
     CHECKPOINTS,
     MARKER,
@@ -69,6 +69,17 @@ def resolve(run: Store, reference: str = "latest") -> Resolved | None:
     if found is None:
         raise _nothing(run, reference, listing)
     return Resolved((found,))
+
+
+def resume_reference(run: Store, asked: str, config_sha256: str) -> str:
+    """What an attempt resumes from: what its config asks for, or `latest` once that config went on from there.
+
+    asked: `resume` of the config, `none` included.
+    """
+    if asked == "latest":
+        return asked
+    configs = {number: claim.config_sha256 for number, claim in read_claims(run).items()}
+    return "latest" if has_gone_on(configs, read_checkpoints(run).by_name(), config_sha256) else asked
 
 
 def resolve_url(url: str, reference: str = "latest") -> Checkpoint:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.cli.fetch import fetch
+from trainer.cli.train import Overrides
 
 app = typer.Typer(name="data", help="Prepare data sets and look into them.", no_args_is_help=True)
 
@@ -33,6 +34,7 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of the engine `local`; default: one per core.")
     ] = None,
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn text into shards of tokens; does nothing where the output is complete and the inputs are unchanged.
@@ -43,7 +45,7 @@ def prepare(
     from trainer.data.prepare import prepare as run
     from trainer.data.prepare.engine import Engine, Processes
 
-    loaded = load_pipeline(pipeline)
+    loaded = load_pipeline(pipeline, overrides or [])
     chosen: Engine
     if engine == "ray":
         from trainer.ray.stages import RayData

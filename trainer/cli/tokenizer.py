@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from trainer.cli.train import Overrides
 from trainer.errors import EXIT_USER_ERROR
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def train(
         int | None, typer.Option(min=1, help="Processes that read and clean; by default one per core.")
     ] = None,
     replace: Replace = False,
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a BPE tokenizer on a sample of a pipeline's text, on all cores.
@@ -52,7 +54,7 @@ def train(
     from trainer.data.prepare.pipeline import load_text_pipeline
     from trainer.data.tokenizers.pipeline import train as run
 
-    loaded, engine = load_text_pipeline(pipeline), Processes(workers)
+    loaded, engine = load_text_pipeline(pipeline, overrides or []), Processes(workers)
     made = run(loaded, output, style=style, vocab_size=vocab_size, replace=replace, engine=engine)
     _print_made(made, as_json)
 

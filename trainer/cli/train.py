@@ -23,7 +23,8 @@ COORDINATOR_VARIABLE = "PET_RDZV_ENDPOINT"
 COMPILE_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 RunFile = Annotated[str, typer.Argument(metavar="RUN", help="A run file, or the name of a preset.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be given several times.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one key, or with @FILE all that a file has; repeatable."),
 ]
 
 

@@ -286,8 +286,9 @@ def _raw_shards(source: Source, location: Location, split: str, cache: LazyCache
     identity = []
     for file in files:
         raw = inspect_file(file)
-        identity.append([file.name, raw.size, _sampled_sha256(file, raw.size)])
-        shards.append(Shard(file.name, raw.tokens, raw.token_bytes, raw_opener(file, raw, cache)))
+        name = file.path.removeprefix(location.path.rstrip("/") + "/") if file != location else file.name
+        identity.append([name, raw.size, _sampled_sha256(file, raw.size)])
+        shards.append(Shard(name, raw.tokens, raw.token_bytes, raw_opener(file, raw, cache)))
     meta = read_meta(files[0].sibling(META_FILE))
     return SplitShards(
         f"{source.path} ({split})",
@@ -312,7 +313,7 @@ def raw_opener(location: Location, raw: RawFile, cache: LazyCache) -> Callable[[
 
 
 def _raw_files(source: Source, location: Location) -> list[Location]:
-    """The token files of a source, by name. Raises UserError where there is none or where formats are mixed."""
+    """The token files of a source, folder by folder. Raises UserError where there is none, or formats are mixed."""
     info = location.info()
     is_file = info is not None and info["type"] == "file"
     suffixes = SUFFIXES if source.format == "auto" else (f".{source.format}",)

@@ -81,8 +81,9 @@ class Location:
         return _files(self.call(lambda: self.fs.glob(self.path, detail=True)))
 
     def files(self) -> list[Location]:
-        """Files directly in this folder, by name."""
-        return [self.join(name) for name in self.file_sizes()]
+        """The files below this folder, folder by folder; hidden ones are left out."""
+        names = [name for name in self.find() if not is_hidden(name)]
+        return [self.join(name) for name in sorted(names, key=lambda name: name.split("/"))]
 
     def file_sizes(self) -> dict[str, int]:
         """Bytes of the files directly in this folder, by name; {} where there is no such folder."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from trainer.checkpoint import layout
 from trainer.checkpoint.load import find_checkpoint, require_model
+from trainer.checkpoint.references import resume_reference
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
 from trainer.metrics.trackers.start import check_trackers
@@ -50,10 +51,11 @@ def preflight(config: RunConfig, *, ranks: int) -> Preflight:
     data = open_data(config)
     run_store = open_run(config.checkpoint.store, config.name)
     run_store.require_root()
-    resolved = find_checkpoint(run_store, config.resume) if config.resume != "none" else None
+    identity = identify(config, data)
+    reference = resume_reference(run_store, config.resume, identity.hashes.config_sha256)
+    resolved = find_checkpoint(run_store, reference) if reference != "none" else None
     if resolved is not None:
         checkpoint = resolved.candidates[0]
-        identity = identify(config, data)
         require_model(checkpoint, identity.hashes.model_sha256)
         check_same_data(checkpoint, identity)
         check_order_unchanged(config, checkpoint, json.loads(checkpoint.store.read_bytes(layout.PROGRESS)))

@@ -20,6 +20,7 @@ from trainer.checkpoint.attempts import Attempt, AttemptClaim, PreviousEnd, clai
 from trainer.checkpoint.layout import RUN_FILE, Checkpoint, attempt_name
 from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
+from trainer.checkpoint.references import resume_reference
 from trainer.checkpoint.save import Hashes, Saver
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
@@ -258,11 +259,12 @@ def _rank_seed(seed: int, rank: int, step: int) -> int:
 def _restore(
     config: RunConfig, world: World, run_store: Store, context: StepContext, identity: Identity
 ) -> Loaded | None:
-    """Load the checkpoint that `config.resume` names into the model; None to start from step 0."""
-    if config.resume == "none":
-        return None
+    """Load the checkpoint to go on from into the model; None to start from step 0."""
     ranks = Ranks(world.save_group)
-    resolved = ranks.on_first(lambda: find_checkpoint(run_store, config.resume))
+    reference = ranks.on_first(lambda: resume_reference(run_store, config.resume, identity.hashes.config_sha256))
+    if reference == "none":
+        return None
+    resolved = ranks.on_first(lambda: find_checkpoint(run_store, reference))
     if resolved is None:
         return None
     tensors = tensors_of(context.model, context.optimizers)

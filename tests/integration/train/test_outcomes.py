@@ -116,6 +116,10 @@ def test_resume_references(training: Training, warm: Warm) -> None:
         assert claim["base_checkpoint"] == checkpoint, reference
         done = list(training.steps(f"a{claim['attempt']:04d}"))
         assert done == list(range(step, 17)), reference
+    # Begun once, the same run file goes on: a preemption must not lead back to where it began.
+    assert warm.worker(training, *base, "steps=16", "resume=none").code == 0
+    assert training.claims()[-1]["base_checkpoint"] is None
+    assert len(training.claims()) == 6
     # Where an attempt began anew, `latest` follows it.
     assert warm.worker(training, *base, "steps=20").code == 0
     assert training.claims()[-1]["base_checkpoint"] == "step-00000016-a0006"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.checkpoint.attempts import lineage
+from trainer.checkpoint.attempts import has_gone_on, lineage
 from trainer.checkpoint.layout import checkpoint_name, parse_name
 
 
@@ -76,3 +77,20 @@ def test_lineage_is_the_line_that_was_trained(
     found = list(lineage(bases, committed).names)
     assert found == line
     assert not set(found) & set(late)
+
+
+@pytest.mark.parametrize(
+    ("configs", "names", "gone_on"),
+    [
+        ({}, [], False),
+        ({1: "a"}, ["step-00000040-a0001"], False),
+        ({1: "a", 2: "b"}, ["step-00000040-a0001"], False),
+        ({1: "a", 2: "b"}, ["step-00000040-a0001", "step-00000050-a0002"], True),
+        ({1: "a", 2: "b", 3: "b"}, ["step-00000050-a0002"], True),
+        ({1: "b", 2: "a"}, ["step-00000050-a0001"], False),
+        ({1: "b", 2: "a", 3: "b"}, ["step-00000050-a0001", "step-00000060-a0002"], False),
+    ],
+    ids=["new", "another", "preempted-before-a-save", "preempted", "twice", "changed", "asked-for-again"],
+)
+def test_a_config_begins_where_it_says_once(configs: dict[int, str], names: list[str], gone_on: bool) -> None:
+    assert has_gone_on(configs, names, "b") == gone_on

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.data.config import CacheConfig, DataConfig, Source
-from trainer.data.dataset import TokenSplit, open_tokens, open_training, open_validation, splits_of
+from trainer.data.dataset import TokenSplit, open_shards, open_tokens, open_training, open_validation, splits_of
 from trainer.data.shards import MappedShard
 from trainer.data.split import Shard
 from trainer.errors import UserError
@@ -177,6 +177,20 @@ def test_a_remote_archive_is_unpacked_once(tmp_path: Path) -> None:
         split = open_tokens(Source(path="memory://remote.npz"), split="train", sequence_length=7, cache=cache)
         assert read_all(split)[-1].tolist() == list(range(91, 99))
     assert len([path for path in (tmp_path / "cache").iterdir() if path.is_file()]) == 2
+
+
+def test_files_of_nested_folders_are_one_set(tmp_path: Path) -> None:
+    """Equal names in two folders are two shards; what a download keeps beside its files is not looked at."""
+    for number, name in enumerate(["b/shard_0.npz", "a/shard_0.npz", "val/val_0.npz", ".fetch/parts/x.npz"]):
+        (tmp_path / name).parent.mkdir(parents=True)
+        np.savez_compressed(tmp_path / name, tokens=np.full(30, number, dtype=np.uint16))
+    (tmp_path / "SHA256SUMS").touch()
+    shards = open_shards(Source(path=str(tmp_path)), split="train", cache=CacheConfig(path=str(tmp_path / "cache")))
+    assert [shard.name for shard in shards.shards] == ["a/shard_0.npz", "b/shard_0.npz"]
+    MemoryFileSystem().put(str(tmp_path), "/nested", recursive=True)
+    cache = CacheConfig(path=str(tmp_path / "cache"))
+    split = open_tokens(Source(path="memory://nested"), split="train", sequence_length=7, cache=cache)
+    assert set(np.concatenate(read_all(split)).tolist()) == {0, 1}
 
 
 def test_missing_things_are_named(tmp_path: Path, write_set) -> None:

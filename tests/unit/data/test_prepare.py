@@ -228,6 +228,16 @@ def test_shipped_pipelines_are_found_by_name() -> None:
     assert (loaded.name, loaded.output) == ("python-library", "data/python-library")
 
 
+def test_keys_of_a_pipeline_are_changed_one_by_one_or_by_a_file(tmp_path: Path) -> None:
+    small = tmp_path / "small.yaml"
+    small.write_text("sources: [{type: python-library}]\ntokenizer: {type: bpe, vocab_size: 512}\n")
+    loaded = load_pipeline("fineweb-edu-10b", [f"@{small}", "shard_tokens=1000"])
+    assert isinstance(loaded, Pipeline)
+    assert [source.type for source in loaded.sources] == ["python-library"]
+    assert (loaded.tokenizer.type, loaded.shard_tokens) == ("bpe", 1000)
+    assert not loaded.duplicates.exact, "what the file does not name stays"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -26,6 +26,7 @@ from trainer.data.tokenizers.config import (
     tokenizer_label,
 )
 from trainer.errors import UserError
+from trainer.overrides import apply_override
 from trainer.settings import Settings, joined_sha256, settings_sha256
 from trainer.yaml_dialect import load_yaml
 
@@ -173,8 +174,8 @@ class TokenPipeline(Settings):
         return Inputs(joined_sha256(parts))
 
 
-def load_pipeline(name: str) -> Pipeline | TokenPipeline:
-    """Read a pipeline from a YAML file, or one that comes with the package by its name.
+def load_pipeline(name: str, overrides: Sequence[str] = ()) -> Pipeline | TokenPipeline:
+    """Read a pipeline from a YAML file, or one that comes with the package by its name, and apply `overrides`.
 
     One with a source of type `tokens` is a pipeline of tokens, one with the key `chat` one of conversations.
     """
@@ -196,6 +197,8 @@ def load_pipeline(name: str) -> Pipeline | TokenPipeline:
             expected="the keys of a pipeline: " + ", ".join(Pipeline.model_fields),
             fix="write the file as `key: value` lines",
         )
+    for override in overrides:
+        apply_override(raw, override)
     kind = TokenPipeline if _has_tokens(raw) else ChatPipeline if "chat" in raw else Pipeline
     try:
         return kind.model_validate(raw)
@@ -207,9 +210,9 @@ def load_pipeline(name: str) -> Pipeline | TokenPipeline:
         ) from error
 
 
-def load_text_pipeline(name: str) -> Pipeline:
+def load_text_pipeline(name: str, overrides: Sequence[str] = ()) -> Pipeline:
     """The same, for what needs text. Raises UserError for a pipeline of tokens."""
-    pipeline = load_pipeline(name)
+    pipeline = load_pipeline(name, overrides)
     if isinstance(pipeline, TokenPipeline):
         raise UserError(
             f"pipeline {name} has sources of tokens",

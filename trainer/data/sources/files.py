@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from trainer.data.fetch.checksums import SUMS_FILE
 from trainer.data.remote import Location, is_hidden, locate, version_of
 from trainer.data.sources.base import FAULTS, Document, Part, Source, digest
 from trainer.data.sources.streams import Broken
@@ -53,7 +54,8 @@ class FileSource(Reading):
     """Files somewhere."""
 
     path: str = Field(min_length=1)
-    """A file, a folder (all files below it, hidden ones left out) or a glob pattern; local or any fsspec URL."""
+    """A file, a folder (all files below it, without hidden ones and SHA256SUMS) or a glob pattern; local or any fsspec
+    URL."""
 
     def parts(self) -> list[Part]:
         return grouped(self.files(), self.part_bytes)
@@ -112,7 +114,10 @@ def broken_document(url: str, broken: Broken) -> Document:
 
 
 def list_files(path: str) -> list[File]:
-    """The files at a path, below a folder or matching a pattern, folder by folder; [] where there are none."""
+    """The files at a path, below a folder or matching a pattern, folder by folder; [] where there are none.
+
+    What `gpt-run data fetch` writes beside the files of a folder, its list of hashes, is none of them.
+    """
     place = locate(path)
     info = place.info()
     if info is None:
@@ -121,7 +126,8 @@ def list_files(path: str) -> list[File]:
         found = {place.path: info}
     else:
         below = place.find()
-        found = {place.join(name).path: entry for name, entry in below.items() if not is_hidden(name)}
+        texts = {name: entry for name, entry in below.items() if not is_hidden(name) and name != SUMS_FILE}
+        found = {place.join(name).path: entry for name, entry in texts.items()}
     files = [File(_url(place, name), int(entry["size"] or 0), version_of(entry) or "") for name, entry in found.items()]
     return sorted(files, key=lambda file: file.url.split("/"))
 

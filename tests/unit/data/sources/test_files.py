@@ -48,7 +48,7 @@ def test_remote_files_are_found_like_local_ones(memory: Any, path: str, expected
 
 
 def test_local_files_come_in_the_order_of_remote_ones(tmp_path: Path) -> None:
-    for name in ("deep.txt", "deep/c.md", "a.txt", "deep-er/d.txt"):
+    for name in ("deep.txt", "deep/c.md", "a.txt", "deep-er/d.txt", "SHA256SUMS"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [file.url.removeprefix(f"{tmp_path}/") for file in list_files(str(tmp_path))]
