@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.elastic.conftest import MakeNodes
-from tests.integration.servers import Proxy, Server, s3_environment
+from tests.integration.proxy import Proxy
+from tests.integration.servers import Server, s3_environment
 from tests.integration.training import Process, wait_until
 from trainer.checkpoint.references import resolve_url
 
