@@ -14,6 +14,8 @@ import time
 import uuid
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainer.elastic import messages, roster
 from trainer.elastic.messages import (
     Beat,
@@ -28,6 +30,7 @@ from trainer.elastic.messages import (
     Refused,
 )
 from trainer.elastic.reasons import Reason
+from trainer.elastic.reported import Reported
 from trainer.elastic.rounds import (
     Adopt,
     Decision,
@@ -205,7 +208,7 @@ class Coordinator:
             case Beat(step=step, took_step=took_step, status=status):
                 self._seen = roster.beat(self._seen, member_id, now, step=step, took_step=took_step)
                 if status is not None:
-                    self.status.report(status)
+                    self._report(member_id, status)
             case Failures(failures=past):
                 known = [Failure(now - failure.age_seconds, failure.message) for failure in past]
                 self._seen = roster.remember(self._seen, known)
@@ -219,6 +222,15 @@ class Coordinator:
                 self._seen = roster.left(self._seen, member_id)
             case Hello():
                 raise NotAMessage("a second hello")
+
+    def _report(self, member_id: str, status: dict[str, Any]) -> None:
+        """Show what rank 0 tells; what the pages cannot show is no reason to end the run."""
+        try:
+            self.status.report(Reported.model_validate(status).fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            logger.warning("status of %s not understood: %s: %s", member_id, where, first["msg"])
 
     def _act(self) -> None:
         """Decide, say so, and again while the decision changes the picture."""
