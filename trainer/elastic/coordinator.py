@@ -54,6 +54,8 @@ from trainer.errors import EXIT_USER_ERROR, UserError
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
+# It looks at its picture once a tick: after a gap so long it was not running.
+_STANDSTILL_SECONDS = 1.0
 # A stranger that connects and says nothing is sent away.
 _HELLO_SECONDS = 10.0
 
@@ -74,7 +76,8 @@ class Coordinator:
         self._run = run
         self._name = run or ""
         self._hold_seconds = hold_seconds
-        self._seen = Seen(hold_until=time.monotonic() + hold_seconds)
+        self._looked_at = time.monotonic()
+        self._seen = Seen(hold_until=self._looked_at + hold_seconds)
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
         self._told: dict[str, bytes] = {}
@@ -236,6 +239,11 @@ class Coordinator:
         """Decide, say so, and again while the decision changes the picture."""
         while True:
             now = time.monotonic()
+            if now > self._looked_at + _STANDSTILL_SECONDS:
+                # What was said meanwhile is still to be read, line by line.
+                self._seen = roster.stood_still(self._seen, now - self._looked_at, now)
+                logger.warning("this coordinator stood still for %.1f s", now - self._looked_at)
+            self._looked_at = now
             self._seen = roster.settle(self._seen, now)
             before = self._seen.round
             decision = decide(self._seen, now)
