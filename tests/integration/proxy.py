@@ -110,20 +110,16 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         """One connection, request after request."""
-        upstream: socket.socket | None = None
         with contextlib.suppress(OSError, ValueError):
-            upstream = socket.create_connection(("127.0.0.1", self._upstream_port))
-            came, answered = _Reader(client), _Reader(upstream)
+            came = _Reader(client)
             while (request := _read_request(came, client)) is not None:
                 if request.method == "GET":
                     self.reads.append(request.target.split("?")[0])
-                if not self._pass(request, client, upstream, answered):
+                if not self._pass(request, client):
                     break
-        for each in (client, upstream):
-            if each is not None:
-                _hang_up(each)
+        _hang_up(client)
 
-    def _pass(self, request: _Request, client: socket.socket, upstream: socket.socket, answered: _Reader) -> bool:
+    def _pass(self, request: _Request, client: socket.socket) -> bool:
         """Bring one request to the server and its answer back, as trouble allows; whether the connection goes on."""
         if self._holds is not None and request.mentions(self._holds):
             self.held += 1
@@ -137,14 +133,16 @@ class Proxy:
             return True
         if trouble is Trouble.SLOW:
             time.sleep(_SLOW_SECONDS)
-        if trouble is Trouble.CUT and request.writes:
-            upstream.sendall(request.head + request.body[: len(request.body) // 2])
-            return False
         if trouble is Trouble.STALE and request.lists and request.target in self._listings:
             client.sendall(self._listings[request.target])
             return True
-        upstream.sendall(request.head + request.body)
-        answer = _read_answer(answered, request.method)
+        # A new one for each: a server hangs up on those that say nothing for a while.
+        with socket.create_connection(("127.0.0.1", self._upstream_port)) as upstream:
+            if trouble is Trouble.CUT and request.writes:
+                upstream.sendall(request.head + request.body[: len(request.body) // 2])
+                return False
+            upstream.sendall(request.head + request.body)
+            answer = _read_answer(_Reader(upstream), request.method)
         armed = self._armed
         if request.writes and (trouble is Trouble.LOST or (armed is not None and request.mentions(armed))):
             self._armed = None
