@@ -27,7 +27,7 @@ from tests.faults.evidence import gather
 from tests.faults.local import Local
 from tests.faults.network import Network
 from tests.faults.plan import Plan, draw
-from tests.faults.where import Place, Steps
+from tests.faults.where import Alone, Place
 from tests.integration.training import Training, prepare
 
 PLACES = ("local",)
@@ -63,7 +63,7 @@ class Campaign:
         self._replay = replay
         self._file = self._folder / "results.jsonl"
         self._lock = threading.Lock()
-        self._alone: dict[tuple[int, float], Steps] = {}
+        self._alone: dict[tuple[int, float], Alone] = {}
         self._alone_lock = threading.Lock()
 
     def results(self) -> dict[int, dict[str, Any]]:
@@ -135,7 +135,7 @@ class Campaign:
             return {"seed": plan.seed, "skipped": reason}
         ranks = plan.ranks if plan.fixed or plan.machines == 1 else 1
         alone = self._run_left_alone(place, folder, ranks, plan.dropout)
-        with place.stage(plan, folder / f"seed-{plan.seed}") as stage:
+        with place.stage(plan, folder / f"seed-{plan.seed}", alone) as stage:
             driver = Driver(stage, plan)
             driven = driver.run()
             observed = driver.observer.observed
@@ -162,7 +162,7 @@ class Campaign:
             "seconds": round(driven.seconds, 1),
         }
 
-    def _run_left_alone(self, place: Place, folder: Path, ranks: int, dropout: float) -> Steps:
+    def _run_left_alone(self, place: Place, folder: Path, ranks: int, dropout: float) -> Alone:
         with self._alone_lock:
             key = (ranks, dropout)
             if key not in self._alone:

@@ -10,17 +10,17 @@ from tests.faults.checks import Claim, Evidence, Exit
 from tests.faults.drive import Driven
 from tests.faults.observe import Observed
 from tests.faults.plan import Plan
-from tests.faults.where import Stage, Steps
+from tests.faults.where import Alone, Stage
 
 
-def gather(plan: Plan, stage: Stage, driven: Driven, observed: Observed, alone: Steps) -> Evidence:
+def gather(plan: Plan, stage: Stage, driven: Driven, observed: Observed, alone: Alone) -> Evidence:
     """The evidence of one run, which is over or was given up."""
     left = stage.left_behind()
     run = stage.training.run
     markers = sorted(run.glob("checkpoints/*/COMMITTED.json"))
     return Evidence(
         plan=plan,
-        alone=alone,
+        alone=alone.steps,
         printed=tuple(observed.steps),
         lines=tuple(record for record in stage.training.records() if "batch_sha256" in record),
         accounts=tuple(_lines(run, "performance")),

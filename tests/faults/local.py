@@ -25,7 +25,7 @@ import pytest
 
 from tests.faults.network import Network
 from tests.faults.plan import EVALUATE_EVERY_STEPS, OF_DISK, OF_STORE, SAVE_EVERY_STEPS, STEPS, Fault, Kind, Plan, Store
-from tests.faults.where import Mend, Miss, Steps
+from tests.faults.where import Alone, Mend, Miss
 from tests.integration.clocks import skewed
 from tests.integration.proxy import Proxy, Trouble
 from tests.integration.servers import BUCKET, Server, free_port, s3_environment, s3_server
@@ -43,13 +43,14 @@ _TROUBLES = {
 }
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
+_HANG_SECONDS = 6.0
 RUN: dict[str, Any] = {
     "steps": STEPS,
     "batch": {"sequences": 10, "micro_sequences": 2},
     # At a higher learning rate so small a model is unstable, and rounding grows.
     "optimizer": {"type": "adamw", "lr": 3e-4},
     "checkpoint": {"every_steps": SAVE_EVERY_STEPS, "keep": {"rolling": 1000}},
-    "elastic": {"hang_seconds": 6.0, "grace_seconds": 30.0, "budget": {"failures": 100}},
+    "elastic": {"grace_seconds": 30.0, "budget": {"failures": 100}},
     "evaluate": {"every_steps": EVALUATE_EVERY_STEPS},
     "log": {"every_steps": 1},
 }
@@ -86,25 +87,28 @@ class Local:
         return None
 
     @contextlib.contextmanager
-    def stage(self, plan: Plan, folder: Path) -> Iterator[LocalStage]:
+    def stage(self, plan: Plan, folder: Path, alone: Alone) -> Iterator[LocalStage]:
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.ExitStack() as stack:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            yield LocalStage(self, plan, folder, stack)
+            yield LocalStage(self, plan, folder, alone, stack)
 
-    def alone(self, folder: Path, *, ranks: int, dropout: float) -> Steps:
+    def alone(self, folder: Path, *, ranks: int, dropout: float) -> Alone:
+        began = time.monotonic()
         training = Training(folder, self.data, {**RUN, "model": {"dropout": dropout}})
         process = self.warm.start(training, "train", "run.yaml", "--nproc", str(ranks), environment=_quiet(folder))
         if process.wait() != 0:
             raise RuntimeError(f"the run left alone failed:\n{process.text}")
-        return training.steps()
+        return Alone(training.steps(), time.monotonic() - began)
 
 
 class LocalStage:
     """One run on this machine."""
 
-    def __init__(self, place: Local, plan: Plan, folder: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(self, place: Local, plan: Plan, folder: Path, alone: Alone, stack: contextlib.ExitStack) -> None:
         self._place = place
+        # Less would take a worker of a busy machine for hung.
+        self._hang_seconds = max(_HANG_SECONDS, alone.seconds)
         self._plan = plan
         self._stack = stack
         self._machines: dict[int, Process] = {}
@@ -144,6 +148,7 @@ class LocalStage:
             **RUN,
             "model": {"dropout": self._plan.dropout},
             "data": {"cache": {"path": str(folder / "cache")}},
+            "elastic": {**RUN["elastic"], "hang_seconds": self._hang_seconds},
             "checkpoint": {**RUN["checkpoint"], "store": store, "asynchronous": self._plan.asynchronous},
         }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,8 +15,16 @@ from tests.faults.plan import Fault, Plan
 from tests.integration.training import Process, Training
 
 Mend = Callable[[], None]
-Steps = Mapping[int, tuple[float, str]]
-"""(loss, batch_sha256) by step."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The run without any faults."""
+
+    steps: Mapping[int, tuple[float, str]]
+    """(loss, batch_sha256) by step."""
+    seconds: float
+    """How long it took, start and end included: what a busy place needs for it."""
 
 
 class Stage(Protocol):
@@ -62,10 +71,10 @@ class Place(Protocol):
     def cannot(self, plan: Plan) -> str | None:
         """Why a plan cannot be played here; None if it can."""
 
-    def stage(self, plan: Plan, folder: Path) -> AbstractContextManager[Stage]:
+    def stage(self, plan: Plan, folder: Path, alone: Alone) -> AbstractContextManager[Stage]:
         """Everything a plan needs, set up, and taken away after the block."""
 
-    def alone(self, folder: Path, *, ranks: int, dropout: float) -> Steps:
+    def alone(self, folder: Path, *, ranks: int, dropout: float) -> Alone:
         """What the run does without any faults."""
 
 

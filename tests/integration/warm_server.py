@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import tempfile
@@ -28,6 +29,7 @@ import trainer.train.warm  # noqa: F401
 from trainer.__main__ import main
 from trainer.elastic.signals import LAUNCHER_PID_VARIABLE
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _CLONE_NEWNET = 0x40000000
 
@@ -69,6 +71,7 @@ def reaped() -> tuple[int, int] | None:
 def command(job: dict[str, Any]) -> None:
     """Become the command: its folder, environment, network, arguments and output."""
     os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # tests that are interrupted leave nothing running
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)

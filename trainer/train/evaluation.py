@@ -6,6 +6,7 @@ model can do it; there is nothing to save, so a signal ends it at once.
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
@@ -15,6 +16,7 @@ from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.store import open_run
 from trainer.config import RunConfig
+from trainer.elastic.workers import REPORT_FOLDER_VARIABLE
 from trainer.errors import UserError
 from trainer.evaluate.loss import evaluate_splits
 from trainer.metrics.console import RunConsole
@@ -80,6 +82,7 @@ def _load_weights(config: RunConfig, world: World, model: Decoder) -> Loaded:
         group=world.save_group,
         streams=config.checkpoint.streams,
         local=config.checkpoint.local,
+        scratch=os.environ.get(REPORT_FOLDER_VARIABLE),
     )
     set_model_state_dict(model, tensors["model"])
     return loaded
