@@ -44,6 +44,7 @@ _TROUBLES = {
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
 _HANG_SECONDS = 6.0
+_ALONE_SECONDS = 900.0
 RUN: dict[str, Any] = {
     "steps": STEPS,
     "batch": {"sequences": 10, "micro_sequences": 2},
@@ -97,7 +98,7 @@ class Local:
         began = time.monotonic()
         training = Training(folder, self.data, {**RUN, "model": {"dropout": dropout}})
         process = self.warm.start(training, "train", "run.yaml", "--nproc", str(ranks), environment=_quiet(folder))
-        if process.wait() != 0:
+        if process.popen.wait(_ALONE_SECONDS) != 0:
             raise RuntimeError(f"the run left alone failed:\n{process.text}")
         return Alone(training.steps(), time.monotonic() - began)
 
