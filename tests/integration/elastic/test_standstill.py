@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.integration.elastic.conftest import MakeNodes
+from tests.integration.nodes import Nodes
+from tests.integration.training import Training
 from tests.unit.elastic.hellos import hello
 from trainer.elastic.link import Link
 from trainer.elastic.messages import Beat, FromCoordinator, Ready, Start, StopWorkers
@@ -15,8 +17,8 @@ from trainer.elastic.rounds import Rules
 
 
 @pytest.mark.slow
-def test_launchers_that_spoke_meanwhile_are_not_lost(make_nodes: MakeNodes) -> None:
-    nodes = make_nodes("2")
+def test_launchers_that_spoke_meanwhile_are_not_lost(tmp_path: Path) -> None:
+    nodes = Nodes(Training(tmp_path, tmp_path / "unused"), nodes="2")
     # What a launcher says, without workers.
     hellos = [hello(id=name, min_nodes=2, max_nodes=2) for name in "ab"]
     links = [Link("127.0.0.1", nodes.port, lambda first=first: [first]) for first in hellos]  # type: ignore[misc]
@@ -48,3 +50,4 @@ def test_launchers_that_spoke_meanwhile_are_not_lost(make_nodes: MakeNodes) -> N
     assert "stood still for" in nodes.coordinator.text
     for link in links:
         link.close()
+    nodes.end()
