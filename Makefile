@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 NPROC ?= 2
+# Of `make faults`: how many runs, from which seed on, and where.
+N ?= 100
+SEED ?= 1
+WHERE ?= local
 # The helm of the cluster tests' pins, compiled at its first use.
 HELM = $$($(PYTHON) -m tests.cluster.tools helm)
 # A process that dies ends the tests with the name of the one it was in; replaced, it would leave the others waiting.
 PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-slow test-ray test-gpu test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
+.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -37,6 +41,12 @@ test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, ev
 
 test-ray: $(STAMP)  ## Runs on Ray clusters of this machine, one after another
 	$(BIN)/python -m pytest -m ray tests/integration/ray
+
+faults: $(STAMP)  ## Small runs under drawn faults: N=100 of them from SEED=1 on; SEED=17 N=1 plays one again
+	$(BIN)/python -m tests.faults --n $(N) --seed $(SEED) --where $(WHERE)
+
+fuzz: $(STAMP)  ## A hundred times as many examples of the fuzz tests as in `make test`
+	$(BIN)/python -m pytest --hypothesis-profile=long tests/unit/fuzz --timeout 3600
 
 test-gpu: $(STAMP)  ## Tests that need a GPU
 	$(BIN)/python -m pytest -m gpu tests/gpu

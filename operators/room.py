@@ -71,7 +71,7 @@ class Requirement:
                 return found is not None
             case "DoesNotExist":
                 return found is None
-            case "Gt" | "Lt" if found is not None and found.lstrip("-").isdigit():
+            case "Gt" | "Lt" if found is not None and found.removeprefix("-").isdecimal():
                 limit = int(self.values[0])
                 return int(found) > limit if self.operator == "Gt" else int(found) < limit
         return False

@@ -11,4 +11,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Machines that run these tests are noisy; a deadline would fail a test for being slow once.
 settings.register_profile("default", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=10_000)
 settings.load_profile("default")

@@ -117,7 +117,7 @@ def _descend(node: Any, part: str, *, where: str, shown: str) -> Any:
 
 
 def _list_index(items: list[Any], part: str, shown: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise UserError(
             f"{shown}: no item `{part}`", expected=f"a number below {len(items)}", fix="name an item by number"
         )

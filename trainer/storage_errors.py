@@ -143,7 +143,7 @@ def _http_status(error: BaseException) -> int | None:
             return found
     for name in ("status_code", "code", "status"):
         found = getattr(error, name, None)
-        if isinstance(found, str) and found.isdigit():
+        if isinstance(found, str) and found.isdecimal():
             found = int(found)
         if isinstance(found, int) and 400 <= found < 600:
             return found

@@ -13,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -176,88 +175,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class Proxy:
-    """A TCP proxy before a server, for the trouble that a network makes.
-
-    `lose(text)` once keeps the server's answer to a PUT or POST whose bytes contain the text to itself and hangs up:
-    the request was carried out; `lost` counts what it swallowed. `hold(text)` keeps requests that contain the text from
-    the server until `release()`; `held` counts them. `reads` has the path of every GET request, in order.
-    """
-
-    def __init__(self, upstream_port: int) -> None:
-        self.lost = 0
-        self.held = 0
-        self.reads: list[str] = []
-        self._upstream_port = upstream_port
-        self._armed: bytes | None = None
-        self._holds: bytes | None = None
-        self._released = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def lose(self, text: str) -> None:
-        """Swallow the answer to the next write that mentions `text`."""
-        self._armed = text.encode()
-
-    def hold(self, text: str) -> None:
-        """From now on keep requests that mention `text` back."""
-        self._released.clear()
-        self._holds = text.encode()
-
-    def release(self) -> None:
-        """Pass on what is held, and hold nothing more."""
-        self._holds = None
-        self._released.set()
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            upstream = socket.create_connection(("127.0.0.1", self._upstream_port))
-            seen = bytearray()
-            threading.Thread(target=self._requests, args=(client, upstream, seen), daemon=True).start()
-            threading.Thread(target=self._answers, args=(client, upstream, seen), daemon=True).start()
-
-    def _requests(self, client: socket.socket, upstream: socket.socket, seen: bytearray) -> None:
-        with contextlib.suppress(OSError):
-            while data := client.recv(65536):
-                seen += data
-                if data.startswith(b"GET "):  # which has no body, so that each comes in a piece of its own
-                    self.reads.append(data.split(b" ", 2)[1].split(b"?")[0].decode())
-                if self._holds is not None and self._holds in data:
-                    self.held += 1
-                    self._released.wait()
-                upstream.sendall(data)
-        close(client, upstream)
-
-    def _answers(self, client: socket.socket, upstream: socket.socket, seen: bytearray) -> None:
-        with contextlib.suppress(OSError):
-            while data := upstream.recv(65536):
-                armed = self._armed
-                if armed is not None and seen.startswith((b"PUT", b"POST")) and armed in seen:
-                    if b" 100 Continue" in data[:40]:  # the body is still to come
-                        client.sendall(data)
-                        continue
-                    self._armed = None
-                    self.lost += 1
-                    break
-                seen.clear()
-                client.sendall(data)
-        close(client, upstream)
-
-
-def close(*sockets: socket.socket) -> None:
-    """Hang up at once, whatever the other thread is waiting for."""
-    for each in sockets:
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
-        each.close()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
@@ -50,18 +50,36 @@ RUN: dict[str, Any] = {
 }
 
 
+class Started(Protocol):
+    """What tests use of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Process:
     """A command that runs, or has ended."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], output: Path, wait_seconds: float) -> None:
+    def __init__(self, popen: Started, output: Path, wait_seconds: float) -> None:
         self.popen = popen
-        self._output = output
+        self.output = output
         self._wait_seconds = wait_seconds
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.popen.pid
 
     @property
     def text(self) -> str:
         """What it has printed until now, on both streams."""
-        return self._output.read_text(encoding="utf-8", errors="replace")
+        return self.output.read_text(encoding="utf-8", errors="replace")
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Wait until the output matches; fails if the process ends before that."""
@@ -217,7 +235,7 @@ def prepare(folder: Path) -> Path:
     return folder / "small"
 
 
-def kill_tree(popen: subprocess.Popen[bytes]) -> None:
+def kill_tree(popen: Started) -> None:
     """SIGKILL to a process and all that came from it at one moment, as a machine dies that loses its power."""
     root = psutil.Process(popen.pid)
     root.suspend()

@@ -112,8 +112,9 @@ def test_list_items_are_named_by_number() -> None:
     raw = {"data": {"train": [{"path": "a"}, {"path": "b"}]}}
     apply_override(raw, "data.train.1.path=c")
     assert raw["data"]["train"][1]["path"] == "c"
-    with pytest.raises(UserError, match="no item `2`"):
-        apply_override(raw, "data.train.2.path=c")
+    for number in ("2", "²"):
+        with pytest.raises(UserError, match=f"no item `{number}`"):
+            apply_override(raw, f"data.train.{number}.path=c")
 
 
 def test_model_of_a_preset_with_changes(tmp_path: Path) -> None:

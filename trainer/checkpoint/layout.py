@@ -6,6 +6,7 @@ names and fields is in docs/reference; dashboards and users' scripts rely on it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -85,6 +86,12 @@ class Committed(BaseModel):
     duration_seconds: float
     bytes: int
     files: dict[str, FileEntry]
+    sha256: str | None = None
+    """Of the rest of the document (`document_sha256`); None in markers of older programs."""
+
+    def sealed(self) -> Committed:
+        """With the hash of everything else."""
+        return self.model_copy(update={"sha256": document_sha256(json.loads(self.model_dump_json()))})
 
     @property
     def name(self) -> str:
@@ -164,7 +171,7 @@ def parse_committed(data: bytes, where: str) -> Committed:
     try:
         fields = json.loads(data)
         found = fields["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptCheckpoint(name, MARKER, "is not the JSON of a checkpoint's marker") from error
     if isinstance(found, int) and found > FORMAT:
         raise UserError(
@@ -172,6 +179,9 @@ def parse_committed(data: bytes, where: str) -> Committed:
             expected=f"format {FORMAT}, the newest that this program reads",
             fix="use the program that wrote it, or a newer one",
         )
+    if fields.get("sha256") not in (None, document_sha256(fields)):
+        # Before anything is made of it: a wrong loss is as bad as a wrong list of files.
+        raise CorruptCheckpoint(name, MARKER, "is not as it was written")
     try:
         committed = Committed.model_validate(fields)
     except ValidationError as error:
@@ -180,6 +190,12 @@ def parse_committed(data: bytes, where: str) -> Committed:
     if committed.name != name:
         raise CorruptCheckpoint(name, MARKER, f"belongs to {committed.name}")
     return committed
+
+
+def document_sha256(fields: Mapping[str, Any]) -> str:
+    """Hex sha256 of a marker's canonical JSON without its own hash."""
+    rest = {key: value for key, value in fields.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def marker_bytes(document: BaseModel) -> bytes:

@@ -82,12 +82,14 @@ def load_checkpoint(
     group: dist.ProcessGroup | None = None,
     streams: int = 4,
     local: str | Path | None = None,
+    scratch: str | None = None,
 ) -> Loaded:
     """Fill `tensors` (nested state dict) in place from the first sound candidate. Collective.
 
     resolved: what `find_checkpoint` gave on rank 0; not looked at on the others.
-    UserError if the checkpoint is of another model or no
-    candidate is sound; TransferFailed if the store cannot be read.
+    scratch: a folder that somebody else tidies, for what is fetched, should this process be killed meanwhile.
+    UserError if the checkpoint is of another model or no candidate is sound; TransferFailed if the store cannot be
+    read.
     """
     ranks = Ranks(group)
     if group is None:
@@ -99,7 +101,8 @@ def load_checkpoint(
         require_model(checkpoint, model_sha256)
         try:
             ranks.on_first(lambda checkpoint=checkpoint: check_sizes(checkpoint))  # type: ignore[misc]  # bound now
-            progress, rank_state = _load_one(checkpoint, tensors, ranks, streams, local)
+            with local_files(checkpoint, local, scratch) as files:
+                progress, rank_state = _load_one(files, tensors, ranks, streams)
         except CorruptCheckpoint as error:
             _warn_skipped(error)
             skipped.append(str(error))
@@ -128,27 +131,27 @@ def none_is_sound(run: Store, skipped: list[str]) -> UserError:
 
 
 def _load_one(
-    checkpoint: Checkpoint, tensors: dict[str, Any], ranks: Ranks, streams: int, local: str | Path | None
+    files: VerifiedFiles, tensors: dict[str, Any], ranks: Ranks, streams: int
 ) -> tuple[dict[str, Any], bytes | None]:
+    checkpoint = files.checkpoint
     same_world = checkpoint.committed.world_size == ranks.world_size
-    with local_files(checkpoint, local) as files:
 
-        def small_files() -> tuple[bytes, None] | tuple[bytes, bytes]:
-            progress = files.read(layout.PROGRESS)
-            return (progress, files.read(layout.rank_file(ranks.rank))) if same_world else (progress, None)
+    def small_files() -> tuple[bytes, None] | tuple[bytes, bytes]:
+        progress = files.read(layout.PROGRESS)
+        return (progress, files.read(layout.rank_file(ranks.rank))) if same_world else (progress, None)
 
-        # Gathered only to raise an error everywhere; each rank then uses its own.
-        own: list[tuple[bytes, bytes | None]] = []
-        ranks.on_all(lambda: own.append(small_files()))
-        reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
-        below = flatten_below(tensors)
-        try:
-            dcp_load(below, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
-        except CheckpointException as error:
-            raise _explain(checkpoint, root_cause(error)) from None
-        put_back(tensors, flatten(below))
-        progress, rank_state = own[0]
-        return json.loads(progress), rank_state
+    # Gathered only to raise an error everywhere; each rank then uses its own.
+    own: list[tuple[bytes, bytes | None]] = []
+    ranks.on_all(lambda: own.append(small_files()))
+    reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
+    below = flatten_below(tensors)
+    try:
+        dcp_load(below, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
+    except CheckpointException as error:
+        raise _explain(checkpoint, root_cause(error)) from None
+    put_back(tensors, flatten(below))
+    progress, rank_state = own[0]
+    return json.loads(progress), rank_state
 
 
 def require_model(checkpoint: Checkpoint, model_sha256: str) -> None:
@@ -181,11 +184,12 @@ def _explain(checkpoint: Checkpoint, error: BaseException) -> BaseException:
 
 @contextlib.contextmanager
 def local_files(
-    checkpoint: Checkpoint, local: str | Path | None = None, *, keep: bool = False
+    checkpoint: Checkpoint, local: str | Path | None = None, scratch: str | None = None, *, keep: bool = False
 ) -> Iterator[VerifiedFiles]:
     """Files of a checkpoint: in place for a local store, else through the node's cache or a temporary folder.
 
-    keep: what is fetched into the temporary folder stays there until the end of the block, to be read again.
+    scratch: where that folder is made. keep: what is fetched into it stays there until the end of the block, to be
+    read again.
     """
     if checkpoint.store.is_local:
         yield VerifiedFiles(checkpoint, Path(), keep=True)
@@ -193,7 +197,7 @@ def local_files(
         folder = LocalCopies(Path(local), checkpoint.committed.run).folder(checkpoint.name)
         yield VerifiedFiles(checkpoint, folder, keep=True)
     else:
-        with tempfile.TemporaryDirectory(prefix="gpt-run-restore-") as folder_name:
+        with tempfile.TemporaryDirectory(prefix="gpt-run-restore-", dir=scratch) as folder_name:
             yield VerifiedFiles(checkpoint, Path(folder_name), keep=keep)
 
 

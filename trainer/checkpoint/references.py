@@ -61,7 +61,7 @@ def resolve(run: Store, reference: str = "latest") -> Resolved | None:
         return Resolved(tuple(line), skipped)
     if reference == "best":
         found = _best(listing.committed)
-    elif reference.startswith("step:") and reference[5:].isdigit():
+    elif reference.startswith("step:") and reference[5:].isdecimal():
         step = int(reference[5:])
         found = next((checkpoint for checkpoint in line if checkpoint.step == step), None)
     else:

@@ -275,7 +275,7 @@ class Saver:
             duration_seconds=round(time.monotonic() - job.started, 3),
             bytes=sum(entry.bytes for entry in job.entries.values()),
             files=dict(sorted(job.entries.items())),
-        )
+        ).sealed()
         # If this fails the files stay: the marker may have arrived although its answer did not.
         folder.write_once(layout.MARKER, layout.marker_bytes(committed))
         return committed

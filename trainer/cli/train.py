@@ -150,7 +150,7 @@ def parse_range(text: str, option: str, what: str) -> tuple[int, int]:
 def parse_address(text: str) -> tuple[str, int]:
     """`HOST:PORT`. UserError for anything else."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise UserError(
             f"--coordinator {text}",
             expected="HOST:PORT of `gpt-run coordinator`",

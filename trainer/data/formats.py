@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import lzma
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -27,6 +30,16 @@ from trainer.data.remote import Location
 from trainer.data.shards import MappedShard, Tokens
 from trainer.errors import UserError
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    OverflowError,
+    KeyError,
+)
 SUFFIXES = (".bin", ".npy", ".npz")
 LLMC_HEADER_BYTES = 1024
 # (magic, version) -> type of the tokens
@@ -78,6 +91,11 @@ def inspect_file(location: Location) -> RawFile:
             members = (_array_member(file, location, "", size),)
     else:
         members = _archive_members(location)
+    for member in members:
+        room = size - (member.offset or 0)
+        if member.tokens < 0 or (member.offset is not None and member.tokens * member.dtype.itemsize > room):
+            found = f"has {size} bytes, its headers say {member.tokens} {member.dtype} from byte {member.offset} on"
+            raise _refuse(location.url, found, "a file that holds the tokens its headers tell of")
     return RawFile(size, members)
 
 
@@ -140,7 +158,7 @@ def _array_member(file: Any, location: Location, name: str, size: int) -> Member
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:  # NumPy reads the header as Python
         raise _refuse(location.url, f"has no NumPy header: {error}", "a .npy array of integers") from error
     if dtype.kind not in "iu" or len(shape) != 1:
         raise UserError(
@@ -190,7 +208,10 @@ def _damage_named(where: str) -> Iterator[None]:
     """Turn what zipfile raises for a damaged, encrypted or unknown archive into a UserError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+    except (*_DAMAGE, OSError) as error:
+        # Decompressors raise OSError without a number; one with a number is the system's, but for a seek to nowhere.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         raise _refuse(where, f"is not a whole archive: {error}", "a .npz file as NumPy writes it") from error
 
 

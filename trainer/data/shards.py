@@ -116,7 +116,7 @@ def load_dataset_json(text: bytes, where: str) -> DatasetInfo:
     try:
         raw = json.loads(text)
         number = raw["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{where} is not a data set's description: {error}",
             expected="JSON with the key `format`, as `gpt-run data prepare` writes it",
@@ -354,12 +354,12 @@ def open_arrow_shard(path: Path, *, marked: bool = False) -> MappedShard:
         if not kinds - {"uint16", "uint32"}:
             chunks, offsets = [_laid_end_to_end(column) for column in columns], [_offsets(c) for c in columns]
             return MappedShard(chunks, offsets, _marks(path, chunks) if marked else None)
-    except (pa.ArrowException, KeyError, AttributeError, OSError) as error:
+    except (pa.ArrowException, KeyError, AttributeError, TypeError, ValueError, IndexError, OSError) as error:
         # Arrow raises OSError without a number for a file it cannot parse; one with a number is the system's.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(
-            f"{path} cannot be read as a shard: {str(error).splitlines()[0]}",
+            f"{path} cannot be read as a shard: {next(iter(str(error).splitlines()), 'damaged')}",
             expected="an Arrow IPC file with the column `tokens` (list of uint16 or uint32)"
             + (" and as many `marks` (list of uint8)" if marked else ""),
             fix="copy the file again from where it was prepared, or delete it and prepare the data set again",

@@ -14,6 +14,8 @@ import time
 import uuid
 from typing import Any
 
+from pydantic import ValidationError
+
 from trainer.elastic import messages, roster
 from trainer.elastic.messages import (
     Beat,
@@ -28,6 +30,7 @@ from trainer.elastic.messages import (
     Refused,
 )
 from trainer.elastic.reasons import Reason
+from trainer.elastic.reported import Reported
 from trainer.elastic.rounds import (
     Adopt,
     Decision,
@@ -51,6 +54,8 @@ from trainer.errors import EXIT_USER_ERROR, UserError
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
+# It looks at its picture once a tick: after a gap so long it was not running.
+_STANDSTILL_SECONDS = 1.0
 # A stranger that connects and says nothing is sent away.
 _HELLO_SECONDS = 10.0
 
@@ -71,7 +76,8 @@ class Coordinator:
         self._run = run
         self._name = run or ""
         self._hold_seconds = hold_seconds
-        self._seen = Seen(hold_until=time.monotonic() + hold_seconds)
+        self._looked_at = time.monotonic()
+        self._seen = Seen(hold_until=self._looked_at + hold_seconds)
         self._writers: dict[str, asyncio.StreamWriter] = {}
         self._hellos: dict[str, Hello] = {}
         self._told: dict[str, bytes] = {}
@@ -205,7 +211,7 @@ class Coordinator:
             case Beat(step=step, took_step=took_step, status=status):
                 self._seen = roster.beat(self._seen, member_id, now, step=step, took_step=took_step)
                 if status is not None:
-                    self.status.report(status)
+                    self._report(member_id, status)
             case Failures(failures=past):
                 known = [Failure(now - failure.age_seconds, failure.message) for failure in past]
                 self._seen = roster.remember(self._seen, known)
@@ -220,10 +226,24 @@ class Coordinator:
             case Hello():
                 raise NotAMessage("a second hello")
 
+    def _report(self, member_id: str, status: dict[str, Any]) -> None:
+        """Show what rank 0 tells; what the pages cannot show is no reason to end the run."""
+        try:
+            self.status.report(Reported.model_validate(status).fields)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            logger.warning("status of %s not understood: %s: %s", member_id, where, first["msg"])
+
     def _act(self) -> None:
         """Decide, say so, and again while the decision changes the picture."""
         while True:
             now = time.monotonic()
+            if now > self._looked_at + _STANDSTILL_SECONDS:
+                # What was said meanwhile is still to be read, line by line.
+                self._seen = roster.stood_still(self._seen, now - self._looked_at, now)
+                logger.warning("this coordinator stood still for %.1f s", now - self._looked_at)
+            self._looked_at = now
             self._seen = roster.settle(self._seen, now)
             before = self._seen.round
             decision = decide(self._seen, now)

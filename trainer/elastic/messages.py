@@ -18,6 +18,9 @@ PROTOCOL = 1
 LINE_BYTES = 256 * 2**10
 
 Name = Annotated[str, Field(min_length=1, max_length=256)]
+# JSON's integers have no end, those of a metric do.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Some = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class _Message(BaseModel):
@@ -28,7 +31,7 @@ class RoundClaim(_Message):
     """The round that a launcher's workers are in."""
 
     id: Name
-    number: int = Field(ge=1)
+    number: Some
     seats: tuple[Name, ...] = Field(max_length=65536)
     took_step: bool
 
@@ -44,12 +47,12 @@ class Hello(_Message):
     config_sha256: str
     id: Name
     host: Name
-    slots: int = Field(ge=1)
-    min_nodes: int = Field(ge=1)
-    max_nodes: int = Field(ge=1)
-    budget_failures: int = Field(ge=0)
+    slots: Some
+    min_nodes: Some
+    max_nodes: Some
+    budget_failures: Count
     budget_window_seconds: float = Field(gt=0)
-    step: int = Field(default=0, ge=0)
+    step: Count = 0
     claim: RoundClaim | None = None
 
 
@@ -65,10 +68,10 @@ class Beat(_Message):
     """A few times a second."""
 
     type: Literal["beat"] = "beat"
-    step: int = Field(default=0, ge=0)
+    step: Count = 0
     took_step: bool = False
     status: dict[str, Any] | None = None
-    """Rank 0's launcher only: fields of /status that changed."""
+    """Rank 0's launcher only: fields of /status that changed, as `trainer.elastic.reported` takes them."""
 
 
 class PastFailure(_Message):

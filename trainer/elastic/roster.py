@@ -120,6 +120,23 @@ def settle(seen: Seen, now: float) -> Seen:
     return seen
 
 
+def stood_still(seen: Seen, seconds: float, now: float) -> Seen:
+    """The coordinator itself did not run for so long (stopped, or starved): nobody was silent because of that."""
+
+    def later(at: float) -> float:
+        return min(at + seconds, now)
+
+    members = {
+        key: replace(
+            member,
+            seen_at=later(member.seen_at),
+            disconnected_at=None if member.disconnected_at is None else later(member.disconnected_at),
+        )
+        for key, member in seen.members.items()
+    }
+    return replace(seen, members=members)
+
+
 def silent_at(seen: Seen, member: Member) -> float:
     """When a launcher that says nothing more counts as lost."""
     silent = member.seen_at + seen.rules.silent_seconds

@@ -7,6 +7,7 @@ from a thread of its own, so a slow reader never holds the coordinator up.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -169,13 +170,22 @@ def _first_ranks(seen: Seen) -> dict[str, int]:
     return ranks
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader that hangs up in the middle of its answer is no error of ours."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
 class StatusServer:
     """HTTP over a RunStatus."""
 
     def __init__(self, status: RunStatus, host: str, port: int) -> None:
         """Listen; port 0 lets the kernel choose. UserError if the port is taken."""
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(status))
+            self._server = _Server((host, port), _handler(status))
         except OSError as error:
             raise UserError(
                 f"port {port} for /status cannot be opened ({error.strerror or error})",
@@ -183,7 +193,6 @@ class StatusServer:
                 fix="end the process that holds it, or choose another with --http",
             ) from error
         self.port = int(self._server.server_address[1])
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="status", daemon=True).start()
 
     def close(self) -> None:

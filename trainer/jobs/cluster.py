@@ -229,7 +229,7 @@ def _pod(item: Any) -> Pod:
         component=labels.get("app.kubernetes.io/component") or labels.get("gptrun.io/component") or "",
         container=container,
         created=meta.creation_timestamp,
-        index=int(index) if index.isdigit() else None,
+        index=int(index) if index.isdecimal() else None,
         host_names=tuple(hosts),
         phase=status.phase or "Pending",
         leaving=meta.deletion_timestamp is not None,

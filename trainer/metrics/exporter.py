@@ -53,6 +53,10 @@ _TOTALS = {
     "checkpoint_stall_seconds": "trainer_checkpoint_stall_seconds_total",
     "checkpoint_failures": "trainer_checkpoint_failures_total",
 }
+_ACCOUNTS = {
+    "settled_seconds": "trainer_goodput_seconds_total",
+    "settled_gpu_seconds": "trainer_gpu_seconds_total",
+}
 _OF_A_GPU = {
     "utilization_ratio": "trainer_gpu_utilization_ratio",
     "memory_used_bytes": "trainer_gpu_memory_used_bytes",
@@ -166,8 +170,13 @@ class RunExporter(Collector):
             self._set("trainer_checkpoint_last_timestamp_seconds", _timestamp(fields["last_checkpoint"]["time"]))
         if "totals" in fields:
             self._take_totals(fields["totals"])
+        # A worker's pipe takes lines of a limited size: either may come without the other.
+        for key, name in _ACCOUNTS.items():
+            for bucket in Bucket if key in fields else ():
+                self._raise_to(name, bucket, fields[key].get(bucket, 0.0))
         if "settled_seconds" in fields:
-            self._take_account(fields["settled_seconds"], fields["settled_gpu_seconds"])
+            self._reported_recovery = fields["settled_seconds"].get(Bucket.INFRA_RECOVERY, 0.0)
+            self._idle_seconds = 0.0
         if "goodput_seconds" in fields:
             seconds = fields["goodput_seconds"]
             self._values["trainer_run_goodput_seconds"] = {(bucket,): seconds.get(bucket, 0.0) for bucket in Bucket}
@@ -205,13 +214,6 @@ class RunExporter(Collector):
         for bound in self._bounds:
             self._durations[bound] += new[bound]
         self._durations_sum += new["step_durations_sum"]
-
-    def _take_account(self, seconds: Mapping[str, float], gpu_seconds: Mapping[str, float]) -> None:
-        for bucket in Bucket:
-            self._raise_to("trainer_goodput_seconds_total", bucket, seconds.get(bucket, 0.0))
-            self._raise_to("trainer_gpu_seconds_total", bucket, gpu_seconds.get(bucket, 0.0))
-        self._reported_recovery = seconds.get(Bucket.INFRA_RECOVERY, 0.0)
-        self._idle_seconds = 0.0
 
     def _take_places(self, names: Mapping[str, str], places: Mapping[Labels, Mapping[str, Any]]) -> None:
         """Figures of GPUs or hosts, by their labels; those of before are gone."""

@@ -7,6 +7,7 @@ as a resumed run reads its own: each rank its part, sizes and hashes checked bef
 
 from __future__ import annotations
 
+import os
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from trainer.config import RunConfig
 from trainer.data.shards import TOKENIZER_FILE
 from trainer.data.split import TokenizerInfo
 from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
+from trainer.elastic.workers import REPORT_FOLDER_VARIABLE
 from trainer.errors import UserError
 from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
@@ -84,6 +86,7 @@ def load_checkpoint_weights(
         group=world.save_group,
         streams=config.checkpoint.streams,
         local=config.checkpoint.local,
+        scratch=os.environ.get(REPORT_FOLDER_VARIABLE),
     )
     set_model_state_dict(model, tensors["model"])
     return loaded

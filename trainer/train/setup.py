@@ -28,6 +28,7 @@ from trainer.config_file import run_config_yaml
 from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
+from trainer.elastic.workers import REPORT_FOLDER_VARIABLE
 from trainer.errors import UserError
 from trainer.evaluate.samples import build_sampler
 from trainer.metrics.console import RunConsole, human_number
@@ -275,6 +276,8 @@ def _restore(
         group=world.save_group,
         streams=config.checkpoint.streams,
         local=config.checkpoint.local,
+        # A worker that is killed while it loads leaves what it has fetched to its launcher.
+        scratch=os.environ.get(REPORT_FOLDER_VARIABLE),
     )
     check_same_data(loaded.checkpoint, identity)
     check_order_unchanged(config, loaded.checkpoint, loaded.progress)

@@ -121,7 +121,13 @@ def test_a_claim_of_a_newer_format(disk_run: Store) -> None:
 
 @pytest.mark.parametrize(
     ("reference", "found"),
-    [("step:9", "step:9"), ("best", "best"), ("step-00000009-a0001", "step-00000009"), ("lastest", "lastest")],
+    [
+        ("step:9", "step:9"),
+        ("step:²", "step:²"),
+        ("best", "best"),
+        ("step-00000009-a0001", "step-00000009"),
+        ("lastest", "lastest"),
+    ],
 )
 def test_a_reference_to_nothing_lists_what_exists(disk_run: Store, reference: str, found: str) -> None:
     save(claim(disk_run), make_snapshot(1), make_snapshot(2))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
-from tests.integration.servers import Proxy
+from tests.integration.proxy import Proxy
 from trainer.checkpoint import manage
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints

@@ -19,7 +19,8 @@ import fsspec
 import pytest
 
 from tests.integration.data.troubled_web import Manner, TroubledWeb
-from tests.integration.servers import Proxy, Server
+from tests.integration.proxy import Proxy
+from tests.integration.servers import Server
 from trainer.data.fetch.config import FetchConfig
 from trainer.data.fetch.listing import Wanted
 from trainer.data.fetch.report import Report

@@ -16,7 +16,8 @@ import fsspec
 import numpy as np
 import pytest
 
-from tests.integration.servers import Proxy, Server, s3_environment
+from tests.integration.proxy import Proxy
+from tests.integration.servers import Server, s3_environment
 from trainer.data.config import CacheConfig, Source
 from trainer.data.dataset import open_tokens
 from trainer.data.loader import BatchLoader

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.elastic.conftest import MakeNodes
-from tests.integration.servers import Proxy, Server, s3_environment
+from tests.integration.proxy import Proxy
+from tests.integration.servers import Server, s3_environment
 from tests.integration.training import Process, wait_until
 from trainer.checkpoint.references import resolve_url
 
@@ -52,10 +53,14 @@ def test_sigterm_while_a_checkpoint_is_loaded_ends_at_once(make_nodes: MakeNodes
     assert first.wait() == 0, first.text
 
     store.proxy.hold(".distcp")
-    second = training.train("steps=8", nproc=2, environment=store.proxied)
+    temporary = training.folder / "tmp"
+    temporary.mkdir()
+    second = training.train("steps=8", nproc=2, environment=store.proxied | {"TMPDIR": str(temporary)})
     wait_until(lambda: store.proxy.held > 0)
     second.popen.terminate()
     assert second.wait() == 75, second.text
+    # Checkpoints are large: what was fetched of one does not stay.
+    assert list(temporary.iterdir()) == []
 
     # It has claimed no attempt, and the next one finds all as it was.
     third = training.train("steps=8", environment=store.environment)

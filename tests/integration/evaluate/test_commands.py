@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from tests.integration.servers import Server
-from tests.integration.train.conftest import Ended, Warm
 from tests.integration.training import Training, wait_until
+from tests.integration.warm import Ended, Warm
 
 KEYS = {"validation_loss", "perplexity", "bits_per_byte", "sequences", "sequence_length", "dataset"}
 

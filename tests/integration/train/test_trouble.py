@@ -12,7 +12,8 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.integration.servers import Proxy, Server, s3_environment
+from tests.integration.proxy import Proxy
+from tests.integration.servers import Server, s3_environment
 from tests.integration.train.conftest import MakeTraining, Warm
 from tests.integration.training import Training
 from trainer.checkpoint.references import resolve_url

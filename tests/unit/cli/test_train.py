@@ -29,7 +29,7 @@ def test_numbers_of_workers() -> None:
 def test_addresses() -> None:
     assert parse_address("host:29400") == ("host", 29400)
     assert parse_address("[::1]:29400") == ("::1", 29400)
-    for wrong in ("host", "host:", ":29400", "host:port", "host:0", "host:70000"):
+    for wrong in ("host", "host:", ":29400", "host:port", "host:0", "host:70000", "host:²"):
         with pytest.raises(UserError, match="--coordinator"):
             parse_address(wrong)
 

@@ -79,6 +79,35 @@ def connect(coordinator: LocalCoordinator) -> Iterator[Connect]:
         one.link.close()
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"attempt": 5},
+        {"loss": "low"},
+        {"goodput_seconds": 5},
+        {"eta_time": "soon"},
+        {"tokens": 10**400},
+        {"totals": {"attempt": "a0001"}},
+        {"hosts": [{}]},
+    ],
+)
+def test_a_status_that_makes_no_sense_is_left_out_and_ends_nothing(
+    coordinator: LocalCoordinator, connect: Connect, status: dict[str, object]
+) -> None:
+    launcher = connect("a", nodes=(1, 1))
+    launcher.say(Ready(endpoint="a:1"))
+    launcher.wait_for(Start)
+    launcher.say(Beat(step=4, took_step=True, status={"loss": 2.5}), Beat(step=5, took_step=True, status=status))
+    deadline = 100
+    while json.loads(get(coordinator, "/status"))["members"][0]["step"] < 5:
+        deadline -= 1
+        assert deadline
+        launcher.say(Beat(step=5, took_step=True))
+    assert json.loads(get(coordinator, "/status"))["loss"] == 2.5
+    assert 'trainer_loss{run="small"} 2.5' in get(coordinator, "/metrics")
+    assert launcher.link.connected
+
+
 def test_two_launchers_from_start_to_finish(coordinator: LocalCoordinator, connect: Connect) -> None:
     first, second = (connect(name, nodes=(2, 2)) for name in "ab")
     first.say(Ready(endpoint="a:1"))

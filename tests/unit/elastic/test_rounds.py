@@ -223,6 +223,19 @@ def test_a_silent_launcher_is_given_up_and_its_seat_ends() -> None:
     assert roster.settle(picture, NOW - 0.1) == picture
 
 
+def test_nobody_is_silent_while_the_coordinator_stands_still() -> None:
+    heard = seen(member("a", seen_at=NOW - 3.5), member("b", seen_at=NOW), current=running("a", "b"))
+    assert roster.settle(heard, NOW).members.keys() == {"b"}
+    later = roster.stood_still(heard, 3.0, NOW)
+    assert roster.settle(later, NOW).members.keys() == {"a", "b"}
+    # What was silent before goes on being so, and what has spoken since is heard from now.
+    assert later.members["a"].seen_at == NOW - 0.5
+    assert later.members["b"].seen_at == NOW
+    cut_off = roster.stood_still(roster.disconnected(heard, "a", NOW - 3.1), 3.0, NOW)
+    assert roster.settle(cut_off, NOW + 0.1).members.keys() == {"a", "b"}
+    assert roster.settle(cut_off, NOW + 0.2).members.keys() == {"b"}
+
+
 def test_a_broken_connection_has_a_moment_to_come_back() -> None:
     picture = roster.disconnected(seen(member("a"), member("b"), current=running("a", "b")), "a", NOW)
     assert roster.settle(picture, NOW + 0.2).members.keys() == {"a", "b"}

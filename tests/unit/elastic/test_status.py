@@ -31,6 +31,17 @@ def value(status: RunStatus, name: str, **labels: str) -> float:
     raise KeyError(name)
 
 
+def test_either_half_of_an_account_may_come_alone() -> None:
+    # A pipe takes lines of a limited size, so that a worker's report may come in two.
+    status = RunStatus()
+    status.look_at("small", NOBODY, Wait("nobody is here"), now=0.0)
+    status.report({"settled_gpu_seconds": {"training": 8.0}})
+    assert value(status, "trainer_gpu_seconds_total", bucket="training") == 8
+    status.report({"settled_seconds": {"training": 4.0}})
+    assert value(status, "trainer_goodput_seconds_total", bucket="training") == 4
+    assert value(status, "trainer_gpu_seconds_total", bucket="training") == 8
+
+
 def test_totals_are_counted_over_attempts_and_lost_messages() -> None:
     status = RunStatus()
     status.look_at("small", NOBODY, Wait("nobody is here"), now=0.0)

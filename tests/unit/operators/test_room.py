@@ -95,6 +95,8 @@ def test_one_node(shape: Shape, place: Place, pods: list[Amounts], expected: int
         ("Gt", ["3"], "4", True),
         ("Lt", ["3"], "4", False),
         ("Gt", ["3"], None, False),
+        ("Gt", ["3"], "²", False),
+        ("Gt", ["3"], "--4", False),
         ("Unheard", ["3"], "3", False),
     ],
 )

@@ -64,7 +64,7 @@ def retry_after_seconds(error: Exception) -> float | None:
     if not isinstance(error, StatusError) or error.status_code not in (429, 503):
         return None
     value = error.headers.get("Retry-After", "")
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         moment = parsedate_to_datetime(value)

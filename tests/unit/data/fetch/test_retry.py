@@ -28,6 +28,7 @@ def web_error(status: int, retry_after: str | None = None) -> StatusError:
         (web_error(429, retry_after="11"), False),
         (web_error(500, retry_after="7"), True),
         (web_error(503, retry_after="soon"), True),
+        (web_error(503, retry_after="²"), True),
         (web_error(404), False),
         (web_error(403), False),
         (ConnectionResetError(), True),

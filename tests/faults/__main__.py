@@ -1,0 +1,191 @@
+"""A campaign: many small real runs under seeded faults, each held against the run left alone.
+
+    python -m tests.faults [--n 100] [--seed 1] [--where local] [--jobs 2] [--results runs/faults]
+
+Plays the seeds from --seed on, each with a plan drawn from it and nothing else, printed before it runs. Results are
+JSON lines in the folder of --results; seeds that are there already are passed over, so that a campaign that was stopped
+goes on. With `--n 1` the one seed is played whatever is known of it, and what it printed is kept. Exits 1 if something
+did not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import shutil
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checks import done_again, violations
+from tests.faults.drive import Driver
+from tests.faults.evidence import gather
+from tests.faults.local import Local
+from tests.faults.network import Network
+from tests.faults.plan import Plan, draw
+from tests.faults.where import Alone, Place
+from tests.integration.training import Training, prepare
+
+PLACES = ("local",)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=100, help="how many seeds (default 100)")
+    parser.add_argument("--seed", type=int, default=1, help="the first one (default 1)")
+    parser.add_argument("--where", default="local", help="local: processes of this machine (default)")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
+    parser.add_argument("--results", type=Path, default=Path("runs/faults"), help="folder (default runs/faults)")
+    options = parser.parse_args()
+    if options.where not in PLACES:
+        print(
+            f"error: --where {options.where}\nexpected: one of {', '.join(PLACES)}\n"
+            "to do: play it on this machine; a campaign on a cluster is not there yet",
+            file=sys.stderr,
+        )
+        return 2
+    campaign = Campaign(options.results, replay=options.n == 1)
+    campaign.play(range(options.seed, options.seed + options.n), jobs=options.jobs)
+    return campaign.report(range(options.seed, options.seed + options.n))
+
+
+class Campaign:
+    """Seeds, played by several streams of runs at a time."""
+
+    def __init__(self, folder: Path, *, replay: bool) -> None:
+        """replay: play seeds of which there is a result already."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder.resolve()
+        self._replay = replay
+        self._file = self._folder / "results.jsonl"
+        self._lock = threading.Lock()
+        self._alone: dict[tuple[int, float], Alone] = {}
+        self._alone_lock = threading.Lock()
+
+    def results(self) -> dict[int, dict[str, Any]]:
+        """What is known of each seed; of one that was played twice, the later."""
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        return {result["seed"]: result for result in map(json.loads, lines)}
+
+    def play(self, seeds: range, *, jobs: int) -> None:
+        """Play all seeds that are not known yet."""
+        known = {} if self._replay else self.results()
+        if not (self._folder / "data" / "small").exists():
+            (self._folder / "data").mkdir(exist_ok=True)
+            prepare(self._folder / "data")
+        Network.cannot()
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        todo = [seed for seed in seeds if seed not in known]
+        for seed in todo:
+            waiting.put(seed)
+        streams = [
+            threading.Thread(target=self._stream, args=(number, waiting)) for number in range(min(jobs, len(todo)))
+        ]
+        for stream in streams:
+            stream.start()
+        for stream in streams:
+            stream.join()
+
+    def report(self, seeds: range) -> int:
+        """Print what came of the seeds; the exit code."""
+        results = [result for seed, result in sorted(self.results().items()) if seed in seeds]
+        failed = [result for result in results if result.get("violations")]
+        skipped = [result for result in results if "skipped" in result]
+        played = [result for result in results if "skipped" not in result]
+        for result in skipped:
+            print(f"seed {result['seed']} skipped: {result['skipped']}")
+        for result in failed:
+            print(f"seed {result['seed']} FAILED; again: make faults SEED={result['seed']} N=1")
+            for violation in result["violations"]:
+                print(f"  {violation}")
+        pauses = [pause for result in played for pause in result["pause_seconds"]]
+        again = [steps for result in played for steps in result["done_again"]]
+        print(
+            f"{len(played)} runs, {len(failed)} failed, {len(skipped)} skipped, {len(seeds) - len(results)} to play; "
+            f"pauses: median {statistics.median(pauses or [0]):.1f} s, longest {max(pauses, default=0):.1f} s; "
+            f"steps done again: median {statistics.median(again or [0]):g}, most {max(again, default=0)}; "
+            f"results in {self._file}"
+        )
+        return int(bool(failed) or len(results) < len(seeds))
+
+    def _stream(self, number: int, waiting: queue.SimpleQueue[int]) -> None:
+        """One thread: runs one after another on processes of their own."""
+        folder = self._folder / f"stream-{number}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        place = Local(folder, number, self._folder / "data" / "small")
+        try:
+            while True:
+                try:
+                    seed = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                self._keep(self._play(place, draw(seed), folder))
+        finally:
+            place.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _play(self, place: Place, plan: Plan, folder: Path) -> dict[str, Any]:
+        print("\n".join(plan.lines()), flush=True)
+        if (reason := place.cannot(plan)) is not None:
+            return {"seed": plan.seed, "skipped": reason}
+        ranks = plan.ranks if plan.fixed or plan.machines == 1 else 1
+        alone = self._run_left_alone(place, folder, ranks, plan.dropout)
+        with place.stage(plan, folder / f"seed-{plan.seed}", alone) as stage:
+            driver = Driver(stage, plan)
+            driven = driver.run()
+            observed = driver.observer.observed
+            evidence = gather(plan, stage, driven, observed, alone)
+            found = violations(evidence)
+            if found or self._replay:
+                self._keep_outputs(plan.seed, stage.training)
+        moments = [played for played in driven.played if played.began_at is not None]
+        ends = [played.began_at for played in moments[1:]] + [time.monotonic()]
+        return {
+            "seed": plan.seed,
+            "violations": found,
+            "plan": plan.lines(),
+            "kinds": sorted(plan.kinds),
+            "whens": [moment.when for moment in plan.moments],
+            "missed": [miss for played in driven.played for miss in played.missed],
+            "attempts": len(evidence.claims),
+            "bitwise": evidence.bitwise,
+            "pause_seconds": [
+                round(observed.longest_gap(played.began_at or 0.0, end or 0.0), 2)
+                for played, end in zip(moments, ends, strict=True)
+            ],
+            "done_again": done_again(evidence),
+            "seconds": round(driven.seconds, 1),
+        }
+
+    def _run_left_alone(self, place: Place, folder: Path, ranks: int, dropout: float) -> Alone:
+        with self._alone_lock:
+            key = (ranks, dropout)
+            if key not in self._alone:
+                self._alone[key] = place.alone(folder / f"alone-{ranks}-{dropout}", ranks=ranks, dropout=dropout)
+            return self._alone[key]
+
+    def _keep_outputs(self, seed: int, training: Training) -> None:
+        kept = self._folder / f"outputs-{seed}"
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for process in training.processes:
+            shutil.copy(process.output, kept)
+        for name in ("attempts", "logs"):
+            if (training.run / name).exists():
+                shutil.copytree(training.run / name, kept / name)
+        shutil.copy(training.folder / "run.yaml", kept)
+
+    def _keep(self, result: dict[str, Any]) -> None:
+        verdict = "skipped" if "skipped" in result else "FAILED" if result["violations"] else "holds"
+        print(f"seed {result['seed']}: {verdict} {'; '.join(result.get('violations', []))}"[:1000], flush=True)
+        with self._lock, self._file.open("a") as stream:
+            stream.write(json.dumps(result) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
