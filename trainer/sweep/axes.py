@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from trainer.config_file import split_overrides
 from trainer.errors import UserError
+from trainer.overrides import split_overrides
 from trainer.yaml_dialect import parse_yaml
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"

@@ -16,8 +16,9 @@ from itertools import islice
 from typing import Any
 
 from trainer.config import RunConfig
-from trainer.config_file import apply_override, read_run_file, split_overrides, validate_run
+from trainer.config_file import read_run_file, validate_run
 from trainer.errors import UserError
+from trainer.overrides import apply_override, split_overrides
 from trainer.sweep.axes import Axis, Choice, canonical, drawn, grid, parse_axes, settings_of
 
 SEED = "seed"
