@@ -243,7 +243,7 @@ def _kind(arm: dict[str, Any]) -> str:
     """One arm of a key's type, with its limits."""
     if "const" in arm or "enum" in arm:
         return " or ".join(f"`{item}`" for item in arm.get("enum", [arm.get("const")]))
-    if arm.get("properties"):
+    if arm.get("properties") or "oneOf" in arm:
         return "section"
     limits = ", ".join(f"{sign} {arm[limit]}" for limit, sign in _LIMITS.items() if limit in arm)
     name = "list" if arm["type"] == "array" else str(arm["type"])

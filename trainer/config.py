@@ -16,7 +16,7 @@ from trainer.elastic.config import ElasticConfig
 from trainer.evaluate.config import EvaluateConfig
 from trainer.metrics.config import CostConfig
 from trainer.metrics.trackers.config import TrackerConfig
-from trainer.model.config import ModelConfig
+from trainer.model.config import LoraConfig, ModelConfig, ModelSettings, lora_problems
 from trainer.parallel.config import ParallelConfig, Precision
 from trainer.settings import Settings
 from trainer.storage_errors import clean_url
@@ -24,6 +24,7 @@ from trainer.train.config import (
     AdamWConfig,
     BatchConfig,
     CosineConfig,
+    DistillConfig,
     GuardConfig,
     LogConfig,
     OptimizerConfig,
@@ -52,10 +53,11 @@ class RunConfig(Settings):
 
     name: str = Field(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")
     """Name of the run: a DNS-1035 label of at most 40 characters; the folder below the store."""
-    task: Literal["pretrain", "finetune", "sft", "evaluate"] = "pretrain"
+    task: Literal["pretrain", "finetune", "sft", "distill", "evaluate"] = "pretrain"
     """`pretrain` trains; `finetune` goes on from `initial_weights` with text of a domain, the first source, and watches
-    what the model forgets of the others; `sft` trains `initial_weights` on the answers of conversations; `evaluate`
-    computes the validation loss of the checkpoint named by `resume` and ends."""
+    what the model forgets of the others; `sft` trains `initial_weights` on the answers of conversations; `distill`
+    pretrains a student with what the teacher of `distill` says of the same text; `evaluate` computes the validation
+    loss of the checkpoint named by `resume` and ends."""
     seed: int = Field(default=1, ge=0, lt=2**63)
     """Seeds initial weights, data order and dropout."""
     steps: int | None = Field(default=None, ge=1)
@@ -87,6 +89,10 @@ class RunConfig(Settings):
     initial_weights: str | None = None
     """Weights that a run starts with at step 0: a local Hugging Face folder, or a checkpoint as `STORE/RUN`,
     `STORE/RUN@best`, `STORE/RUN@step:N` or its URL. Null draws them from `seed`."""
+    distill: DistillConfig | None = None
+    """The teacher of task distill, and what the student learns from it."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters beside the frozen `initial_weights`, in the tasks finetune, sft and distill."""
     elastic: ElasticConfig = ElasticConfig()
     """The launcher."""
     guard: GuardConfig = GuardConfig()
@@ -107,12 +113,21 @@ class RunConfig(Settings):
             *self._batch_problems(),
             *self._data_problems(),
             *self._task_problems(),
+            *self._distill_problems(),
+            *self._lora_problems(),
             *self._tracker_problems(),
             *self._secret_problems(),
         ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def live_teacher(self) -> ModelSettings | None:
+        """Model of the teacher that runs beside the student; None where there is none, or nobody has said."""
+        if self.task != "distill" or self.distill is None or self.distill.cache:
+            return None
+        return self.distill.teacher_model
 
     def _length_problems(self) -> list[str]:
         given = [key for key in LENGTH_KEYS if getattr(self, key) is not None]
@@ -164,6 +179,45 @@ class RunConfig(Settings):
             )
         return problems
 
+    def _distill_problems(self) -> list[str]:
+        distill = self.distill
+        if self.task == "distill" and distill is None:
+            return ["distill: task distill needs a teacher; give distill.teacher, a model folder or STORE/RUN@best"]
+        if distill is None:
+            return []
+        problems = []
+        if self.task not in ("distill", "evaluate"):
+            problems.append(f"distill: only read with task distill, found {self.task}; remove it or set task: distill")
+        if distill.cache and distill.top_k is None:
+            problems.append("distill.cache: what is written is the teacher's top_k logits; set distill.top_k as well")
+        if distill.cache and distill.hidden is not None:
+            problems.append("distill.cache: hidden states are not in the cache; remove distill.hidden or distill.cache")
+        if distill.top_k is not None and distill.top_k > self.model.vocab_size:
+            problems.append(
+                f"distill.top_k: {distill.top_k} is more than model.vocab_size {self.model.vocab_size}; give fewer"
+            )
+        problems += [
+            f"distill.hidden.layers.{number}: {pair[0]} is more than model.layers {self.model.layers}; blocks are "
+            "counted from 1"
+            for number, pair in enumerate(distill.hidden.layers if distill.hidden else ())
+            if pair[0] > self.model.layers
+        ]
+        return problems
+
+    def _lora_problems(self) -> list[str]:
+        if self.lora is None:
+            return []
+        problems = lora_problems(self.model, self.lora)
+        if self.task == "pretrain":
+            problems.append("lora: task pretrain trains all weights; remove it or set task: finetune, sft or distill")
+        elif self.initial_weights is None and self.task == "distill":
+            problems.append("lora: adapters need weights to adapt; give initial_weights, or remove it")
+        if self.optimizer.type == "muon":
+            problems.append("lora: adapters are trained with optimizer.type adamw; found muon")
+        if self.precision == "fp8":
+            problems.append("lora: adapters are not computed in fp8; set precision: bf16")
+        return problems
+
     def _tracker_problems(self) -> list[str]:
         types = [tracker.type for tracker in self.trackers]
         problems = [f"trackers: {name} is named twice; name each once" for name in set(types) if types.count(name) > 1]
@@ -182,6 +236,7 @@ class RunConfig(Settings):
             "checkpoint.store": self.checkpoint.store,
             "resume": self.resume,
             "initial_weights": self.initial_weights or "",
+            "distill.teacher": self.distill.teacher if self.distill else "",
             "evaluate.samples.tokenizer": self.evaluate.samples.tokenizer or "",
             **{f"data.train.{i}.path": source.path for i, source in enumerate(self.data.train)},
             **{f"data.validation.{i}.path": source.path for i, source in enumerate(self.data.validation)},

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from trainer.cli.fetch import fetch
-from trainer.cli.train import Overrides
+from trainer.cli.train import Overrides, RunFile
 
 app = typer.Typer(name="data", help="Prepare data sets and look into them.", no_args_is_help=True)
 
@@ -62,6 +62,25 @@ def prepare(
     verb = "is up to date" if result.skipped else "is ready"
     tokens = ", ".join(f"{name} {count:,} tokens" for name, count in splits.items())
     typer.echo(f"{result.folder} {verb}: {tokens}")
+
+
+@app.command(epilog="Example: gpt-run data teach tiny-distill --set distill.top_k=32")
+def teach(run: RunFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Write a teacher's largest logits beside the training data of a run, for `distill.cache`.
+
+    Takes distill.top_k times 4 bytes a token (6 where the vocabulary is beyond 65,536), and goes on where it was
+    stopped. --json prints {teacher, folders, bytes}.
+    """
+    from trainer.config_file import load_run_config
+    from trainer.train.teach import teach as write
+
+    taught = write(load_run_config(run, overrides or []))
+    if as_json:
+        folders = [str(folder) for folder in taught.folders]
+        typer.echo(json.dumps({"teacher": taught.teacher, "folders": folders, "bytes": taught.bytes}))
+        return
+    for folder in taught.folders:
+        typer.echo(f"{folder} holds what {taught.teacher} says")
 
 
 @app.command(epilog="Example: gpt-run data inspect data/python-library --html report.html")

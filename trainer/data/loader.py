@@ -25,6 +25,7 @@ from trainer.data.marks import ids_of
 from trainer.data.mixture import GlobalOrder
 from trainer.data.order import Int64, SampleOrder
 from trainer.data.split import TokenSplit
+from trainer.data.teacher_logits import Entries, LogitsReader, read_entries
 from trainer.errors import UserError
 
 
@@ -40,6 +41,8 @@ class Batch:
     """Hex sha256 of the ids of the whole global batch: equal on all ranks and at any world size."""
     epoch: float
     """Passes over the data after this step."""
+    entries: Entries | None = None
+    """What a teacher wrote of these rows [n, T, K], where the loader has it."""
 
 
 class BatchLoader:
@@ -60,17 +63,19 @@ class BatchLoader:
         workers: int = 1,
         prefetch_batches: int = 4,
         vocab_size: int | None = None,
+        logits: Sequence[LogitsReader] | None = None,
     ) -> None:
         """Mix `splits` by `weights` (equal by default); `start_step` is the number of steps already taken.
 
         At most `prefetch_batches` batches are held; 0 workers read in the calling thread. `vocab_size` is the model's:
-        a token id outside of it is a UserError of the step that meets it.
+        a token id outside of it is a UserError of the step that meets it. `logits`: what a teacher wrote of each.
         """
         assert all(split.sequence_length == sequence_length for split in splits), "splits are opened for this length"
         self._splits = tuple(splits)
         self._batch, self._length = batch_sequences, sequence_length
         self._rank, self._world = rank, world_size
         self._vocab_size = vocab_size
+        self._logits = logits
         self._order = _global_order(splits, weights, shuffle_group_bytes, seed)
         self._samples = sum(split.num_samples for split in splits)
         self._next_step = start_step
@@ -124,9 +129,11 @@ class BatchLoader:
 
     def _load(self, step: int) -> Batch:
         ids = self.batch_ids(step)
-        tokens = read_rows(self._splits, ids[self._rank :: self._world], self._length, self._vocab_size)
+        own = ids[self._rank :: self._world]
+        tokens = read_rows(self._splits, own, self._length, self._vocab_size)
         digest = hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest()
-        return Batch(step, tokens, digest, (step + 1) * self._batch / self._samples)
+        entries = read_entries(self._logits, own) if self._logits is not None else None
+        return Batch(step, tokens, digest, (step + 1) * self._batch / self._samples, entries)
 
     def _announce(self, step: int) -> None:
         """Tell remote splits which shards come next."""

@@ -26,8 +26,9 @@ from trainer.errors import UserError
 from trainer.evaluate.exported import RECORD, Exported, files_of
 from trainer.evaluate.model_card import data_facts, model_card
 from trainer.evaluate.onnx_export import export_onnx, require_onnx
-from trainer.evaluate.pretrained import Description, check_tokenizer, describe_checkpoint
+from trainer.evaluate.pretrained import Description, adapters_of, check_tokenizer, describe_checkpoint
 from trainer.evaluate.upload import check_target, upload
+from trainer.model.additions import PlainTensors
 from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf import MAX_SHARD_BYTES, export_hf, exported_bytes
@@ -136,7 +137,7 @@ def _write_hf(
             tensors.verify(advance)
         with progress("write", num_bytes) as advance:
             export_hf(
-                tensors,
+                PlainTensors(tensors, adapters_of(found.run)),
                 found.config,
                 folder,
                 dtype=dtype,
@@ -163,7 +164,8 @@ def _write_onnx(checkpoint: Checkpoint, found: Description, folder: Path) -> flo
     with open_model_tensors(checkpoint) as tensors:
         with progress("verify", tensors.file_bytes) as advance:
             tensors.verify(advance)
-        model = _decoder(found.config, dict(tensors), found.document_end_id)
+        plain = dict(PlainTensors(tensors, adapters_of(found.run)))
+        model = _decoder(found.config, plain, found.document_end_id)
     return export_onnx(model, folder)
 
 

@@ -28,7 +28,8 @@ from trainer.data.dataset import open_training
 from trainer.data.remote import locate
 from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
-from trainer.model.config import ModelConfig
+from trainer.model.additions import PlainTensors
+from trainer.model.config import LoraConfig, ModelConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf import import_hf
 from trainer.yaml_dialect import parse_yaml
@@ -105,7 +106,7 @@ def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weight
     `tokenizer_file` is a path or URL; by default the tokenizer is the model folder's own or the training data's.
     """
     folder = Path(reference)
-    if (folder / "config.json").is_file():
+    if is_hugging_face(folder):
         given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
         config, tensors = import_hf(folder)
         own = folder / "tokenizer.json"
@@ -117,30 +118,44 @@ def load_weights(reference: str, *, tokenizer_file: str | None = None) -> Weight
 def checkpoint_weights(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Weights:
     """Weights of a checkpoint of ours; see `load_weights`."""
     found = describe_checkpoint(checkpoint, tokenizer_file=tokenizer_file)
-    tensors = load_model_tensors(checkpoint)
+    tensors = dict(PlainTensors(load_model_tensors(checkpoint), adapters_of(found.run)))
     return Weights(checkpoint.url, found.config, tensors, found.tokenizer_file, found.eos_id, checkpoint, found.run)
 
 
 def describe_checkpoint(checkpoint: Checkpoint, *, tokenizer_file: str | None = None) -> Description:
     """Model, tokenizer and run of a checkpoint; `tokenizer_file` as for `load_weights`."""
     given = _given_tokenizer(tokenizer_file) if tokenizer_file else None
-    raw = parse_yaml(_config(checkpoint).decode(), source=checkpoint.store.url_of(CONFIG))
-    assert isinstance(raw, dict)
-    config = TypeAdapter(ModelConfig).validate_python(raw["model"])
+    raw, config = checkpoint_settings(checkpoint)
     file, eos_id = (given, None) if given else training_tokenizer(raw)
     if eos_id is None:
         eos_id = _eos_id(file)
     return Description(config, file, eos_id, raw)
 
 
-def _config(checkpoint: Checkpoint) -> bytes:
-    """config.yaml as it was committed. UserError if it, or the size of any other file, is not."""
+def checkpoint_settings(checkpoint: Checkpoint) -> tuple[dict[str, Any], ModelConfig]:
+    """The run file of a checkpoint, as it was committed, and its model.
+
+    UserError if the file, or the size of any other, is not what was committed.
+    """
     try:
         check_sizes(checkpoint)
         with local_files(checkpoint) as files:
-            return files.read(CONFIG)
+            text = files.read(CONFIG).decode()
     except CorruptCheckpoint as error:
         raise error.as_user_error() from error
+    raw = parse_yaml(text, source=checkpoint.store.url_of(CONFIG))
+    assert isinstance(raw, dict)
+    return raw, TypeAdapter(ModelConfig).validate_python(raw["model"])
+
+
+def adapters_of(run: Mapping[str, Any]) -> LoraConfig | None:
+    """The low-rank adapters that a run trained, which have to be merged before its weights are a plain model's."""
+    return LoraConfig.model_validate(run["lora"]) if run.get("lora") else None
+
+
+def is_hugging_face(folder: Path) -> bool:
+    """Whether a folder is a model folder, and no run or checkpoint."""
+    return (folder / "config.json").is_file()
 
 
 def check_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

@@ -8,7 +8,7 @@ a combination that one of its architectures can express (see `hf`).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -167,6 +167,55 @@ class NeoXConfig(ModelSettings):
 
 
 ModelConfig = Annotated[GPT2Config | LlamaConfig | NeoXConfig, Field(discriminator="family")]
+
+
+LoraTarget = Literal["attention.qkv", "attention.out", "mlp.up", "mlp.gate", "mlp.down"]
+
+
+class LoraConfig(Settings):
+    """Low-rank adapters (Hu et al., arXiv:2106.09685): each target computes W x + alpha / rank * B A x, where W and all
+    other weights stay as they are and only A and B are trained."""
+
+    rank: int = Field(default=8, ge=1)
+    """Rows of A and columns of B."""
+    alpha: float = Field(default=16.0, gt=0)
+    """Scale of the adapters, divided by the rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Probability of dropping a feature of an adapter's input in training."""
+    targets: tuple[LoraTarget, ...] = Field(default=("attention.qkv", "attention.out"), min_length=1)
+    """Matrices of each block that get an adapter; `mlp.gate` is there with the mlp swiglu only."""
+
+
+def lora_shapes(model: ModelSettings, lora: LoraConfig) -> dict[str, tuple[int, int]]:
+    """(inputs, outputs) of the matrices of one block that get an adapter, by target; those it lacks are left out."""
+    shapes = {
+        "attention.qkv": (model.width, (model.heads + 2 * model.kv_heads) * model.head_width),
+        "attention.out": (model.width, model.width),
+        "mlp.up": (model.width, model.ffn_width),
+        "mlp.down": (model.ffn_width, model.width),
+    }
+    if model.mlp == "swiglu":
+        shapes["mlp.gate"] = (model.width, model.ffn_width)
+    return {target: shapes[target] for target in lora.targets if target in shapes}
+
+
+def lora_problems(model: ModelSettings, lora: LoraConfig) -> list[str]:
+    """What does not fit about adapters of this model; keys are those of a run file."""
+    known = lora_shapes(model, lora.model_copy(update={"targets": get_args(LoraTarget)}))
+    problems = [
+        f"lora.targets: this model has no {target}; it has {', '.join(known)}"
+        for target in lora.targets
+        if target not in known
+    ]
+    problems += [
+        f"lora.rank: {lora.rank} is more than the smaller side of {target}, {inputs} x {outputs}; "
+        f"give at most {min(inputs, outputs)}"
+        for target, (inputs, outputs) in lora_shapes(model, lora).items()
+        if lora.rank > min(inputs, outputs)
+    ]
+    if len(set(lora.targets)) < len(lora.targets):
+        problems.append("lora.targets: names a matrix twice; name each once")
+    return problems
 
 
 def _round_up(number: float, multiple: int) -> int:

@@ -28,6 +28,7 @@ from trainer.model.attention import (
 )
 from trainer.model.cache import KeyValueCache, LayerCache
 from trainer.model.config import ModelSettings
+from trainer.model.distillation import Lesson, distillation_loss
 from trainer.model.loss import chunked_cross_entropy
 from trainer.model.mlp import build_mlp
 from trainer.model.norm import build_norm
@@ -84,28 +85,47 @@ class Decoder(nn.Module):
         )
         self.norm = build_norm(config)
         self.head = None if config.tied else nn.Linear(config.width, config.padded_vocab_size, bias=False)
+        self.projections: nn.ModuleList | None = None
+
+    def add_projections(self, number: int, width: int) -> None:
+        """Learned maps of hidden states to a teacher's width, which only a lesson looks at; on the default device."""
+        self.projections = nn.ModuleList(nn.Linear(self.config.width, width, bias=False) for _ in range(number))
 
     def forward(
-        self, tokens_BT: Tensor, targets_BT: Tensor | None = None, documents_BT: Tensor | None = None
+        self,
+        tokens_BT: Tensor,
+        targets_BT: Tensor | None = None,
+        documents_BT: Tensor | None = None,
+        lesson: Lesson | None = None,
     ) -> Tensor:
         """Logits [B, T, vocab_size], or with targets the sum over tokens of the cross-entropy, in nats.
 
         Targets are the next tokens' ids; -100 marks a position that does not count. The sum is an fp32 scalar: the
         caller divides by the global number of targets. The loss is computed in here because FSDP2 keeps the embedding
         and the head whole only while this method and its backward run. Raises UserError for more than `context` tokens.
+        With a `lesson` it is the sum of what that mixes (see `distillation_loss`).
 
         `documents_BT` numbers what is packed into each row, rising: each part gives what it gives alone, since none
         sees another and positions begin anew in each.
         """
-        hidden_BTD = self._hidden(tokens_BT, documents_BT)
+        hidden_BTD, kept_BTD = self.hidden_states(tokens_BT, documents_BT, lesson.student_layers if lesson else ())
         if targets_BT is None:
             return self._logits(hidden_BTD)
-        return chunked_cross_entropy(
-            hidden_BTD.flatten(0, 1),
-            self._head_weight,
-            targets_BT.flatten(),
-            chunk_tokens=self.loss_chunk_tokens,
-            vocab_size=self.config.vocab_size,
+        hidden_ND, targets_N = hidden_BTD.flatten(0, 1), targets_BT.flatten()
+        chunk_tokens, vocab_size = self.loss_chunk_tokens, self.config.vocab_size
+        if lesson is None:
+            return chunked_cross_entropy(
+                hidden_ND, self.head_weight, targets_N, chunk_tokens=chunk_tokens, vocab_size=vocab_size
+            )
+        return distillation_loss(
+            hidden_ND,
+            self.head_weight,
+            targets_N,
+            lesson,
+            [kept.flatten(0, 1) for kept in kept_BTD],
+            self.projections,
+            chunk_tokens=chunk_tokens,
+            vocab_size=vocab_size,
         )
 
     def extend(self, tokens_BT: Tensor, cache: KeyValueCache) -> Tensor:
@@ -127,13 +147,17 @@ class Decoder(nn.Module):
         return self._logits(self.norm(x_BTD[:, -1]))
 
     @property
-    def _head_weight(self) -> Tensor:
+    def head_weight(self) -> Tensor:
+        """[V, D], padding rows included."""
         return (self.embed if self.head is None else self.head).weight
 
     def _logits(self, hidden: Tensor) -> Tensor:
-        return F.linear(hidden, self._head_weight)[..., : self.config.vocab_size]
+        return F.linear(hidden, self.head_weight)[..., : self.config.vocab_size]
 
-    def _hidden(self, tokens_BT: Tensor, documents_BT: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self, tokens_BT: Tensor, documents_BT: Tensor | None = None, layers: Sequence[int] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What the head reads, [B, T, D], and what came out of these blocks, counted from 1."""
         length = tokens_BT.shape[1]
         if length > self.config.context:
             raise UserError(
@@ -151,9 +175,12 @@ class Decoder(nn.Module):
         if documents_BT is None and self.document_end_id is not None:
             documents_BT = number_documents(tokens_BT, self.document_end_id)
         mask_B1TT = None if documents_BT is None else document_mask(documents_BT)
-        for block in self.blocks:
+        after: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks, start=1):
             x_BTD = block(x_BTD, rope, mask_B1TT)
-        return self.norm(x_BTD)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+            if number in layers:
+                after[number] = x_BTD
+        return self.norm(x_BTD), [after[number] for number in layers]
 
 
 class Block(nn.Module):

@@ -81,10 +81,7 @@ def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
     Raises UserError when the architecture is none of ours, uses what the decoder lacks, or weights are missing, of a
     wrong shape or of no known name.
     """
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise UserError(f"no {config_file}", expected="a Hugging Face model folder", fix="check the folder's path")
-    config = from_hf_config(_read_json(config_file), config_file)
+    config = hf_model_config(folder)
     shapes = _shapes(config)
     state = {}
     with ExitStack() as stack:
@@ -96,6 +93,28 @@ def import_hf(folder: Path) -> tuple[ModelConfig, dict[str, Tensor]]:
             state[link.ours] = tensor.contiguous()
         _check_nothing_left(stored, config, folder)
     return config, state
+
+
+def hf_model_config(folder: Path) -> ModelConfig:
+    """Our settings of the model in a Hugging Face folder. UserError where there is none, or none of ours."""
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UserError(f"no {config_file}", expected="a Hugging Face model folder", fix="check the folder's path")
+    return from_hf_config(_read_json(config_file), config_file)
+
+
+def hf_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, in order."""
+    index = folder / _INDEX
+    names = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [_WEIGHTS]
+    for name in names:
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder / name} is not there",
+                expected="weights in safetensors files",
+                fix="fetch the folder again; save pickled weights (pytorch_model.bin) as safetensors first",
+            )
+    return [folder / name for name in names]
 
 
 def _shapes(config: ModelConfig) -> dict[str, torch.Size]:
@@ -193,17 +212,13 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _open_weights(folder: Path, stack: ExitStack) -> dict[str, Any]:
     """Stored name -> open safetensors file; tensors are read when asked for."""
-    index = folder / _INDEX
-    files = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [_WEIGHTS]
     stored: dict[str, Any] = {}
-    for file in files:
+    for file in hf_files(folder):
         try:
-            opened = stack.enter_context(safe_open(folder / file, framework="pt"))
-        except (FileNotFoundError, SafetensorError) as error:
+            opened = stack.enter_context(safe_open(file, framework="pt"))
+        except SafetensorError as error:
             raise UserError(
-                f"{folder / file}: {error}",
-                expected="weights in whole safetensors files",
-                fix="fetch the folder again; save pickled weights (pytorch_model.bin) as safetensors first",
+                f"{file}: {error}", expected="weights in whole safetensors files", fix="fetch the folder again"
             ) from error
         stored |= dict.fromkeys(opened.keys(), opened)
     return stored

@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.model.config import ModelSettings
 from trainer.model.decoder import Decoder
+from trainer.model.lora import DOWN, UP
 
 # The matrices that write into the residual stream.
 _RESIDUAL_PROJECTIONS = ("attention.out.weight", "mlp.down.weight")
@@ -23,6 +24,7 @@ _RESIDUAL_PROJECTIONS = ("attention.out.weight", "mlp.down.weight")
 
 def initialise(model: Decoder, seed: int) -> None:
     """Fill every parameter in place: norms 1, biases 0, the rest drawn by `config.init` from (seed, parameter name).
+    Adapters change nothing at first: the matrix after the product is 0 (arXiv:2106.09685, section 4.1).
 
     Works on plain parameters and on DTensors, on any device but meta. Names are those of `model.named_parameters()`;
     the prefix that torch.compile adds to compiled blocks does not count.
@@ -48,12 +50,15 @@ def copy_full_(parameter: nn.Parameter, full: Tensor) -> None:
 
 
 def _initial_value(name: str, shape: torch.Size, config: ModelSettings, seed: int) -> Tensor:
-    if name.endswith("bias"):
+    if name.endswith(("bias", UP)):
         return torch.zeros(shape)
     if len(shape) == 1:
         return torch.ones(shape)
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    if name.endswith(DOWN):
+        # As the authors' code has it: Kaiming's uniform with a slope of sqrt(5).
+        return torch.empty(shape).uniform_(-1.0, 1.0, generator=generator) / math.sqrt(shape[1])
     value = torch.empty(shape).normal_(0.0, _standard_deviation(name, config), generator=generator)
     if shape[0] == config.padded_vocab_size and name in ("embed.weight", "head.weight"):
         value[config.vocab_size :] = 0.0

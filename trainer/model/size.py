@@ -6,7 +6,7 @@ meta device and compares.
 
 from __future__ import annotations
 
-from trainer.model.config import ModelSettings
+from trainer.model.config import LoraConfig, ModelSettings, lora_shapes
 
 # 256 MiB in bf16 and twice that in fp32.
 _DEVICE_CHUNK_LOGITS = 128 * 1024**2
@@ -35,16 +35,49 @@ def flops_per_token(config: ModelSettings, sequence_length: int) -> int:
     return 6 * count_parameters_without_positions(config) + attention
 
 
+def trained_flops_per_token(
+    config: ModelSettings,
+    sequence_length: int,
+    *,
+    lora: LoraConfig | None = None,
+    teacher: ModelSettings | None = None,
+) -> int:
+    """The same of what a run really computes: no weight gradients of frozen parameters, and a teacher's forward pass.
+
+    Forward, gradients of activations and gradients of weights take 2N each; a teacher that runs beside takes a third
+    of what its training would.
+    """
+    flops = flops_per_token(config, sequence_length)
+    if lora is not None:
+        flops += 6 * count_adapter_parameters(config, lora) - 2 * count_parameters_without_positions(config)
+    if teacher is not None:
+        flops += flops_per_token(teacher, sequence_length) // 3
+    return flops
+
+
+def count_adapter_parameters(config: ModelSettings, lora: LoraConfig) -> int:
+    """Parameters that are trained in place of the model's."""
+    return config.layers * lora.rank * sum(sum(shape) for shape in lora_shapes(config, lora).values())
+
+
 def parameter_flops_per_token(config: ModelSettings) -> int:
     """The other convention, 6N (Kaplan 2020, arXiv:2001.08361): without attention's products of queries and keys."""
     return 6 * count_parameters_without_positions(config)
 
 
-def executed_flops_per_token(config: ModelSettings, sequence_length: int, recompute: str = "none") -> int:
+def executed_flops_per_token(
+    config: ModelSettings,
+    sequence_length: int,
+    recompute: str = "none",
+    *,
+    lora: LoraConfig | None = None,
+    teacher: ModelSettings | None = None,
+) -> int:
     """What the matrix products of forward and backward compute, as torch's FlopCounterMode counts them.
 
     Unlike the conventions: the embedding's lookup is no product, biases and norms are none, padded rows are, a fused
-    attention kernel computes its scores again (14 L d T), and recomputed blocks count once more.
+    attention kernel computes its scores again (14 L d T), and recomputed blocks count once more. Of frozen matrices
+    there is no product for the gradient; a teacher has its forward pass alone.
     """
     head = config.padded_vocab_size * config.width
     matrices = config.layers * count_block_parameters(config, matrices_only=True)
@@ -52,7 +85,15 @@ def executed_flops_per_token(config: ModelSettings, sequence_length: int, recomp
     # Recomputation stops before the last product of a block, whose result nothing needs.
     last = config.layers * config.ffn_width * config.width
     again = 2 * (matrices - last) + 4 * attention if recompute == "full" else 0
-    return 6 * (matrices + head) + 14 * attention + again
+    trained = 6 * (matrices + head)
+    if lora is not None:
+        trained = 4 * (matrices + head) + 6 * count_adapter_parameters(config, lora)
+    taught = 0
+    if teacher is not None:
+        theirs = teacher.layers * count_block_parameters(teacher, matrices_only=True)
+        taught = 2 * (theirs + teacher.padded_vocab_size * teacher.width)
+        taught += 4 * teacher.layers * teacher.width * sequence_length
+    return trained + 14 * attention + again + taught
 
 
 def device_chunk_tokens(vocab_rows: int) -> int:

@@ -51,6 +51,15 @@ def refuse_if_too_large(plan: Plan) -> None:
     )
 
 
+def _teacher(plan: Plan) -> Iterator[str]:
+    distill = plan.config.distill
+    if plan.config.task == "distill" and distill is not None and not distill.cache and distill.teacher_model is None:
+        yield (
+            f"The teacher is not counted, since {distill.teacher} is not there: say what it will be with "
+            "distill.teacher_model."
+        )
+
+
 def _fit(plan: Plan) -> Iterator[str]:
     """What fits on half as many, as many, and twice as many GPUs."""
     counts = sorted({max(1, plan.cluster.gpus // 2), plan.cluster.gpus, 2 * plan.cluster.gpus})
@@ -185,6 +194,7 @@ def _tokens(plan: Plan) -> Iterator[str]:
 
 _TOPICS: tuple[Callable[[Plan], Iterator[str]], ...] = (
     _memory,
+    _teacher,
     _fit,
     _batch,
     _communication,

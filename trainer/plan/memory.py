@@ -16,7 +16,12 @@ from typing import Any
 
 from trainer.config import RunConfig
 from trainer.model.config import ModelSettings
-from trainer.model.size import count_block_parameters, count_parameters, device_chunk_tokens
+from trainer.model.size import (
+    count_adapter_parameters,
+    count_block_parameters,
+    count_parameters,
+    device_chunk_tokens,
+)
 from trainer.parallel.groups import shard_group_size
 
 COMPUTE_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 2}
@@ -35,7 +40,7 @@ class Memory:
     """Bytes on one GPU, at the moment when they are most."""
 
     weights: float
-    """This rank's shard in fp32; on the host with offload."""
+    """This rank's shard in fp32, frozen ones included; on the host with offload."""
     gradients: float
     """Those that are kept between micro-batches and until the update."""
     optimizer_state: float
@@ -50,6 +55,8 @@ class Memory:
     """Logits of one chunk, gradients of the head and of the last hidden state."""
     communication: float
     """Buffers of all-gather and reduce-scatter."""
+    teacher: float
+    """Of a teacher beside the student: its shard and its root whole in the compute type, what it says of a chunk."""
     reserve: float
     """CUDA context, NCCL, workspaces, fragmentation of the allocator."""
     moment: str
@@ -89,6 +96,10 @@ class _Shape:
     """Weights of a block are gathered anew for backward, and gradients are shared out after every micro-batch."""
     root_parameters: int
     block_parameters: int
+    trained_root_parameters: int
+    """Of `root_parameters` those with gradients: none where adapters are trained."""
+    trained_block_parameters: int
+    teacher: ModelSettings | None
     state_values: float
     """Values of optimizer state per rank."""
     offload: bool
@@ -96,6 +107,15 @@ class _Shape:
     @property
     def parameters(self) -> int:
         return self.root_parameters + self.model.layers * self.block_parameters
+
+    @property
+    def trained_parameters(self) -> int:
+        return self.trained_root_parameters + self.model.layers * self.trained_block_parameters
+
+    @property
+    def trains_root(self) -> bool:
+        """Whether the embedding and the head have gradients."""
+        return self.trained_root_parameters > 0
 
     @property
     def hidden_bytes(self) -> int:
@@ -154,7 +174,13 @@ def _shape(config: RunConfig, world_size: int, local_world_size: int) -> _Shape:
     block = count_block_parameters(model)
     shard_ranks = shard_group_size(parallel, world_size=world_size, local_world_size=local_world_size)
     matrices = count_block_parameters(model, matrices_only=True) * model.layers
-    values = 2 * parameters - (matrices if config.optimizer.type == "muon" else 0)
+    root = parameters - model.layers * block
+    trained_root, trained_block = root, block
+    if config.lora is not None:
+        trained_root, trained_block = 0, count_adapter_parameters(model, config.lora) // model.layers
+        block += trained_block
+    values = 2 * (trained_root + model.layers * trained_block)
+    values -= matrices if config.optimizer.type == "muon" else 0
     return _Shape(
         model=model,
         recompute=parallel.recompute,
@@ -164,8 +190,11 @@ def _shape(config: RunConfig, world_size: int, local_world_size: int) -> _Shape:
         shard_ranks=shard_ranks,
         wrapped=world_size > 1 or config.precision != "fp32" or parallel.offload,
         regathers=parallel.shard in ("full", "hybrid"),
-        root_parameters=parameters - model.layers * block,
+        root_parameters=root,
         block_parameters=block,
+        trained_root_parameters=trained_root,
+        trained_block_parameters=trained_block,
+        teacher=config.live_teacher,
         state_values=values / shard_ranks,
         offload=parallel.offload,
     )
@@ -174,11 +203,33 @@ def _shape(config: RunConfig, world_size: int, local_world_size: int) -> _Shape:
 def _resident(shape: _Shape) -> dict[str, float]:
     """What lies on the GPU all the time."""
     if shape.offload:
-        return {"weights": 0.0, "optimizer_state": 0.0}
+        return {"weights": 0.0, "optimizer_state": 0.0, "teacher": _whole_root_of_teacher(shape)}
+    teacher = 0.0
+    if shape.teacher is not None:
+        teacher = shape.compute_bytes * count_parameters(shape.teacher) / shape.shard_ranks
     return {
         "weights": _FP32 * shape.parameters / shape.shard_ranks,
         "optimizer_state": _FP32 * shape.state_values,
+        "teacher": teacher + _whole_root_of_teacher(shape),
     }
+
+
+def _whole_root_of_teacher(shape: _Shape) -> float:
+    """Its embedding and head, which stay gathered."""
+    if shape.teacher is None or not shape.wrapped:
+        return 0.0
+    blocks = shape.teacher.layers * count_block_parameters(shape.teacher)
+    return shape.compute_bytes * (count_parameters(shape.teacher) - blocks)
+
+
+def _said(shape: _Shape) -> dict[str, float]:
+    """A teacher's last hidden state, and its logits and both distributions of one chunk."""
+    if shape.teacher is None:
+        return {}
+    vocabulary = shape.model.padded_vocab_size
+    chunk = min(device_chunk_tokens(vocabulary), shape.tokens)
+    logits = chunk * vocabulary * (shape.compute_bytes + 3 * _FP32)
+    return {"teacher": shape.tokens * shape.teacher.width * shape.compute_bytes + logits}
 
 
 def _carried(shape: _Shape) -> dict[str, float]:
@@ -186,9 +237,9 @@ def _carried(shape: _Shape) -> dict[str, float]:
     if shape.micro_batches == 1:
         return {}
     if not shape.wrapped or not shape.regathers:
-        return {"gradients": _FP32 * shape.parameters}
-    shard = 0.0 if shape.offload else _FP32 * shape.parameters / shape.shard_ranks
-    return {"gradients": shard, "communication": _FP32 * shape.root_parameters}
+        return {"gradients": _FP32 * shape.trained_parameters}
+    shard = 0.0 if shape.offload else _FP32 * shape.trained_parameters / shape.shard_ranks
+    return {"gradients": shard, "communication": _FP32 * shape.trained_root_parameters}
 
 
 def _kept_by_all_blocks(shape: _Shape) -> float:
@@ -220,13 +271,14 @@ def _end_of_loss(shape: _Shape) -> dict[str, Any]:
     """The loss computes its gradients while it has the logits: all activations are there."""
     vocabulary = shape.model.padded_vocab_size
     chunk = min(device_chunk_tokens(vocabulary), shape.tokens)
-    head = vocabulary * shape.model.width
+    head = vocabulary * shape.model.width if shape.trains_root else 0
     several = shape.tokens > chunk
     weight_gradient = head * (_FP32 if several else shape.compute_bytes)
     product = head * shape.compute_bytes if several and shape.compute_bytes != _FP32 else 0
     logits = chunk * vocabulary * (shape.compute_bytes + _FP32)
     return _sum(
         _carried(shape),
+        _said(shape),
         {
             "moment": "end of the loss",
             "activations": _kept_by_all_blocks(shape) + _ends(shape),
@@ -243,7 +295,7 @@ def _backward_of_loss(shape: _Shape) -> dict[str, Any]:
     several = shape.tokens > device_chunk_tokens(shape.model.padded_vocab_size)
     kept = _FP32 if several else size
     product = _FP32 if size == _FP32 else (_FP32 + size if kept == _FP32 else 2 * _FP32)
-    head = shape.model.padded_vocab_size * shape.model.width
+    head = shape.model.padded_vocab_size * shape.model.width if shape.trains_root else 0
     return _sum(
         _carried(shape),
         {
@@ -262,8 +314,8 @@ def _first_backward(shape: _Shape) -> dict[str, Any]:
     recomputed = kept_values_per_token(model, "none") - kept_values_per_token(model, shape.recompute)
     growing = (2 if model.mlp == "swiglu" else 1) * model.ffn_width + 2 * model.width
     block = shape.tokens * shape.compute_bytes * (recomputed + growing)
-    weight_gradients = model.width * model.ffn_width * shape.compute_bytes
-    head_gradient = model.padded_vocab_size * model.width * shape.compute_bytes
+    weight_gradients = model.width * model.ffn_width * shape.compute_bytes if shape.trains_root else 0
+    head_gradient = model.padded_vocab_size * model.width * shape.compute_bytes if shape.trains_root else 0
     return _sum(
         _carried(shape),
         {
@@ -278,9 +330,9 @@ def _first_backward(shape: _Shape) -> dict[str, Any]:
 
 def _end_of_backward(shape: _Shape) -> dict[str, Any]:
     """The root's gradients are shared out; those of the blocks have gone that way before."""
-    table = shape.model.padded_vocab_size * shape.model.width * shape.compute_bytes
-    root, shards = _FP32 * shape.root_parameters, shape.shard_ranks
-    blocks = _FP32 * shape.model.layers * shape.block_parameters
+    table = shape.model.padded_vocab_size * shape.model.width * shape.compute_bytes if shape.trains_root else 0
+    root, shards = _FP32 * shape.trained_root_parameters, shape.shard_ranks
+    blocks = _FP32 * shape.model.layers * shape.trained_block_parameters
     moment = {"moment": "end of the backward pass", "activations": 2 * shape.tokens * _TOKEN_ID_BYTES}
     if not shape.wrapped:
         return {**moment, "gradients": root + blocks, "backward": shape.hidden_bytes + table}
@@ -301,7 +353,7 @@ def _update(shape: _Shape) -> dict[str, Any]:
     """Gradients in their final form; the fused optimizer needs nothing else."""
     return {
         "moment": "update",
-        "gradients": 0.0 if shape.offload else _FP32 * shape.parameters / shape.shard_ranks,
+        "gradients": 0.0 if shape.offload else _FP32 * shape.trained_parameters / shape.shard_ranks,
     }
 
 

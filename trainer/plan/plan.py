@@ -12,7 +12,6 @@ from trainer.config import RunConfig, total_steps
 from trainer.model.size import (
     count_parameters,
     executed_flops_per_token,
-    flops_per_token,
     parameter_flops_per_token,
 )
 from trainer.plan import failures, speed, storage
@@ -68,7 +67,7 @@ class Plan:
     assumptions: Assumptions
     parameters: int
     flops_per_token: int
-    """By 6N + 12LdT (PaLM)."""
+    """By 6N + 12LdT (PaLM), and what a run of this task does more or less of it."""
     parameter_flops_per_token: int
     """By 6N (Kaplan)."""
     executed_flops_per_token: int
@@ -159,10 +158,14 @@ def make_plan(config: RunConfig, cluster: Cluster, assumptions: Assumptions) -> 
         cluster=cluster,
         assumptions=assumptions,
         parameters=count_parameters(config.model),
-        flops_per_token=flops_per_token(config.model, config.sequence_length),
+        flops_per_token=speed.flops_of(config),
         parameter_flops_per_token=parameter_flops_per_token(config.model),
         executed_flops_per_token=executed_flops_per_token(
-            config.model, config.sequence_length, config.parallel.recompute
+            config.model,
+            config.sequence_length,
+            config.parallel.recompute,
+            lora=config.lora,
+            teacher=config.live_teacher,
         ),
         memory=plan_memory(config, **ranks),
         low=low,
@@ -192,7 +195,7 @@ def _speeds(config: RunConfig, cluster: Cluster, assumptions: Assumptions) -> tu
     step_tokens = config.batch.sequences * config.sequence_length
     measured = assumptions.measured_tokens_per_second_per_gpu
     if measured is None and assumptions.measured_mfu_ratio is not None:
-        measured = assumptions.measured_mfu_ratio * peak / flops_per_token(config.model, config.sequence_length)
+        measured = assumptions.measured_mfu_ratio * peak / speed.flops_of(config)
     if measured is not None:
         seconds = [step_tokens / (measured * cluster.gpus)] * 3
     else:

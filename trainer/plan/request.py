@@ -78,6 +78,7 @@ class Answer:
 
 def answer(request: Request) -> Answer:
     """The plan that was asked for, with advice and contradictions. UserError for what is wrong in the request."""
+    request = replace(request, config=_with_teacher(request.config))
     claims = read_claims(request.claims, list(request.single_claims))
     assumptions = _assumptions(request, claims)
     candidates: list[Candidate] = []
@@ -91,6 +92,19 @@ def answer(request: Request) -> Answer:
     plan = replace(plan, advice=give_advice(plan), contradictions=find_contradictions(claims, plan))
     assumed = "" if request.gpu or request.goal else " (assumed; name yours with --gpu and --gpus)"
     return Answer(plan, assumed, candidates)
+
+
+def _with_teacher(config: RunConfig) -> RunConfig:
+    """The run with the model of its teacher; as it is where that is not there yet, which the advice says."""
+    if config.task != "distill" or config.distill is None or config.distill.teacher_model is not None:
+        return config
+    from trainer.evaluate.identity import identify_model
+
+    try:
+        model = identify_model(config.distill.teacher).config
+    except (UserError, OSError, ImportError):
+        return config
+    return config.model_copy(update={"distill": config.distill.model_copy(update={"teacher_model": model})})
 
 
 def _cluster(request: Request, name: str) -> Cluster:

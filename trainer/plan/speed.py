@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from trainer.config import RunConfig
 from trainer.metrics.accelerators import Accelerator
-from trainer.model.size import count_parameters, executed_flops_per_token, flops_per_token, parameter_flops_per_token
+from trainer.model.size import (
+    count_adapter_parameters,
+    count_parameters,
+    executed_flops_per_token,
+    parameter_flops_per_token,
+    trained_flops_per_token,
+)
 from trainer.parallel.groups import shard_group_size
 from trainer.plan.memory import COMPUTE_BYTES, kept_values_per_token, micro_batches_per_rank
 
@@ -88,15 +94,35 @@ def step_work(config: RunConfig, *, world_size: int, local_world_size: int) -> S
     per_block = kept_values_per_token(model, "none") * size * touches
     repeats = {"none": 1.0, "selective": 1.15, "full": 4 / 3}[parallel.recompute]
     parameters = count_parameters(model)
+    trained = parameters if config.lora is None else count_adapter_parameters(model, config.lora)
     shards = shard_group_size(parallel, world_size=world_size, local_world_size=local_world_size)
     return StepWork(
-        flops=tokens * executed_flops_per_token(model, config.sequence_length, parallel.recompute),
-        memory_bytes=tokens * (model.layers * per_block * repeats + model.padded_vocab_size * _LOGIT_BYTES),
-        update_bytes=_UPDATE_BYTES * parameters / shards,
+        flops=tokens
+        * executed_flops_per_token(
+            model, config.sequence_length, parallel.recompute, lora=config.lora, teacher=config.live_teacher
+        ),
+        memory_bytes=tokens
+        * (model.layers * per_block * repeats + model.padded_vocab_size * _LOGIT_BYTES + _teacher_bytes(config)),
+        update_bytes=_UPDATE_BYTES * trained / shards,
         communication_bytes=communication_bytes(config, world_size=world_size, local_world_size=local_world_size),
         host_bytes=8 * parameters / shards * micro_batches if parallel.offload else 0.0,
         kernels=micro_batches * model.layers * repeats,
     )
+
+
+def flops_of(config: RunConfig) -> int:
+    """FLOP per token of a run by 6N + 12LdT, frozen parameters and a teacher counted for what they do."""
+    return trained_flops_per_token(config.model, config.sequence_length, lora=config.lora, teacher=config.live_teacher)
+
+
+def _teacher_bytes(config: RunConfig) -> float:
+    """Memory traffic of a teacher's forward pass per token: a third of what a block trained takes, and its logits."""
+    teacher = config.live_teacher
+    if teacher is None:
+        return 0.0
+    touches = _TOUCHES_EAGER / 3
+    per_block = kept_values_per_token(teacher, "none") * COMPUTE_BYTES[config.precision] * touches
+    return teacher.layers * per_block + teacher.padded_vocab_size * _LOGIT_BYTES
 
 
 def communication_bytes(config: RunConfig, *, world_size: int, local_world_size: int) -> float:
@@ -105,13 +131,17 @@ def communication_bytes(config: RunConfig, *, world_size: int, local_world_size:
     A ring of W ranks sends (W - 1) / W of the whole for a gather or a reduce-scatter, twice that for an all-reduce.
     """
     parallel, parameters = config.parallel, count_parameters(config.model)
+    teacher = config.live_teacher
+    trained = parameters if config.lora is None else count_adapter_parameters(config.model, config.lora)
     micro_batches = micro_batches_per_rank(config, world_size)
     shards = shard_group_size(parallel, world_size=world_size, local_world_size=local_world_size)
     within, copies = (shards - 1) / shards, world_size // shards
     gathers = 2 if parallel.shard in ("full", "hybrid") else 1
     reductions = micro_batches if parallel.shard in ("full", "hybrid") else 1
     gathered = gathers * micro_batches * within * parameters * COMPUTE_BYTES[config.precision]
-    reduced = reductions * (within * 4 * parameters + 2 * (copies - 1) / copies * 4 * parameters / shards)
+    reduced = reductions * (within * 4 * trained + 2 * (copies - 1) / copies * 4 * trained / shards)
+    if teacher is not None:  # whose forward pass gathers its weights once
+        gathered += micro_batches * within * count_parameters(teacher) * COMPUTE_BYTES[config.precision]
     return gathered + reduced
 
 
@@ -146,6 +176,6 @@ def speed(config: RunConfig, *, seconds: float, world_size: int, peak_flops_per_
     return Speed(
         step_seconds=seconds,
         tokens_per_second=tokens_per_second,
-        mfu_ratio=tokens_per_second * flops_per_token(config.model, config.sequence_length) / peak,
+        mfu_ratio=tokens_per_second * flops_of(config) / peak,
         parameter_mfu_ratio=tokens_per_second * parameter_flops_per_token(config.model) / peak,
     )

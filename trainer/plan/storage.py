@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainer.config import RunConfig
-from trainer.model.size import count_block_parameters, count_parameters
+from trainer.model.size import count_adapter_parameters, count_block_parameters, count_parameters
 
 _FP32 = 4
 # From GPU to pinned host memory over PCIe; and what a CPU's own copy reaches.
@@ -34,10 +34,12 @@ class Storage:
 
 
 def checkpoint_bytes(config: RunConfig) -> int:
-    """Weights and moments in fp32: 12 bytes per parameter with AdamW, 8 per value of Muon's matrices."""
+    """Weights and moments in fp32: 12 bytes per parameter with AdamW, 8 of Muon's matrices, 4 where frozen."""
     model = config.model
     padding = (1 if model.tied else 2) * (model.padded_vocab_size - model.vocab_size) * model.width
     parameters = count_parameters(model) + padding
+    if config.lora is not None:
+        return _FP32 * (parameters + 3 * count_adapter_parameters(model, config.lora))
     matrices = model.layers * count_block_parameters(model, matrices_only=True)
     return _FP32 * (3 * parameters - (matrices if config.optimizer.type == "muon" else 0))
 

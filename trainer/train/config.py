@@ -1,4 +1,4 @@
-"""Settings of a training step: batch, optimizers, schedules, guards and log; read by `trainer.train`.
+"""Settings of a training step: batch, optimizers, schedules, distillation, guards and log; read by `trainer.train`.
 
 A `type` key picks the variant. A new optimizer or schedule is one class here and one entry in its union.
 """
@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.model.config import ModelConfig
 from trainer.settings import Settings
 
+PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -100,6 +102,40 @@ class WarmupStableDecayConfig(Settings):
 
 
 ScheduleConfig = Annotated[CosineConfig | LinearConfig | WarmupStableDecayConfig, Field(discriminator="type")]
+
+
+class HiddenConfig(Settings):
+    """Hidden states of the student that are to come near those of the teacher, by their mean squared distance."""
+
+    layers: tuple[tuple[PositiveInt, PositiveInt], ...] = Field(min_length=1)
+    """Pairs [block of the student, block of the teacher], both counted from 1. Where the widths differ, a learned
+    projection of each pair stands in between; it is kept in checkpoints and not exported."""
+    weight: PositiveFloat = 1.0
+    """Factor of the mean squared distance, averaged over features and pairs, in the loss."""
+
+
+class DistillConfig(Settings):
+    """What a student learns from a teacher besides the next token (Hinton et al., arXiv:1503.02531). The loss is
+    (1 - alpha) * cross-entropy + alpha * temperature^2 * KL(teacher || student), both at that temperature."""
+
+    teacher: str = Field(min_length=1)
+    """The teacher: a Hugging Face folder, or a checkpoint as `STORE/RUN`, `STORE/RUN@best` or its URL. A run keeps the
+    checkpoint that it began with, whatever the reference means later."""
+    teacher_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    """Hash of the teacher's weights and model, as a run's own config.yaml has it; a teacher of another is refused."""
+    teacher_model: ModelConfig | None = None
+    """Model of the teacher: for a plan before there is one. A run fills it in, and refuses a teacher of another."""
+    alpha: Ratio = 0.5
+    """Share of the teacher's distribution in the loss; the rest is the next token's."""
+    temperature: PositiveFloat = 2.0
+    """Divides the logits of both before they are compared; above 1 it shows more of what the teacher finds unlikely."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Compare with the teacher's so many most likely tokens only; null: with its whole distribution."""
+    cache: bool = False
+    """Read the teacher's `top_k` logits from where `gpt-run data teach` wrote them, beside the data, instead of having
+    the teacher in memory."""
+    hidden: HiddenConfig | None = None
+    """Compare hidden states, too."""
 
 
 class GuardConfig(Settings):

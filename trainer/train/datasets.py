@@ -12,6 +12,7 @@ from trainer.config import RunConfig
 from trainer.data.dataset import TokenSplit, open_training, open_validation
 from trainer.data.loader import BatchLoader
 from trainer.data.split import TokenizerInfo
+from trainer.data.teacher_logits import LogitsReader
 from trainer.errors import UserError
 from trainer.parallel.world import World
 
@@ -64,8 +65,10 @@ def open_data(config: RunConfig) -> Data:
     return Data(train, validation, sum(split.num_samples for split in train), end_id)
 
 
-def build_loader(config: RunConfig, world: World, data: Data, start_step: int) -> BatchLoader:
-    """This rank's batches from `start_step` on."""
+def build_loader(
+    config: RunConfig, world: World, data: Data, start_step: int, logits: Sequence[LogitsReader] | None = None
+) -> BatchLoader:
+    """This rank's batches from `start_step` on; `logits` are what a teacher wrote of each training set."""
     return BatchLoader(
         data.train,
         batch_sequences=config.batch.sequences,
@@ -79,6 +82,7 @@ def build_loader(config: RunConfig, world: World, data: Data, start_step: int) -
         workers=config.data.workers,
         prefetch_batches=config.data.prefetch_batches,
         vocab_size=config.model.vocab_size,
+        logits=logits,
     )
 
 
@@ -102,7 +106,7 @@ def _require_rows_of_the_task(config: RunConfig, splits: Sequence[TokenSplit]) -
             expected="sets of conversations, from a pipeline with the block `chat`",
             fix="prepare the conversations with `gpt-run data prepare`, or set task: finetune for plain text",
         )
-    if config.task in ("pretrain", "finetune") and packed:
+    if config.task in ("pretrain", "finetune", "distill") and packed:
         raise UserError(
             f"task {config.task}, and {', '.join(packed)} holds packed conversations, of which only the answers count",
             expected="sets of plain text",

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 
 from trainer.checkpoint.layout import CONFIG
 from trainer.checkpoint.load import Loaded, find_checkpoint, load_checkpoint
@@ -26,6 +26,8 @@ from trainer.data.split import TokenizerInfo
 from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from trainer.elastic.workers import REPORT_FOLDER_VARIABLE
 from trainer.errors import UserError
+from trainer.evaluate.pretrained import adapters_of, checkpoint_settings, checkpoint_weights
+from trainer.model.additions import is_addition
 from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
 from trainer.model.hf import import_hf
@@ -70,15 +72,23 @@ def load_initial_weights(model: Decoder, config: RunConfig, world: World, resolv
     assert config.initial_weights is not None
     if resolved is None:
         load_folder(model, config.model, config.initial_weights)
+    elif adapters_of(checkpoint_settings(resolved.checkpoint)[0]) is not None:
+        # Whole on every rank, since adapters have to be merged.
+        _copy_weights(model, checkpoint_weights(resolved.checkpoint).tensors, resolved.checkpoint.url)
     else:
-        load_checkpoint_weights(model, config, world, resolved, resolved.checkpoint.committed.model_sha256)
+        model_sha256 = resolved.checkpoint.committed.model_sha256
+        load_checkpoint_weights(model, config, world, resolved, model_sha256, plain=True)
 
 
 def load_checkpoint_weights(
-    model: Decoder, config: RunConfig, world: World, resolved: Resolved, model_sha256: str
+    model: Decoder, config: RunConfig, world: World, resolved: Resolved, model_sha256: str, *, plain: bool = False
 ) -> Loaded:
-    """Fill `model`, whole or sharded, with the weights of a checkpoint of a model of that hash, and no more of it."""
-    tensors = {"model": get_model_state_dict(model)}
+    """Fill `model`, whole or sharded, with the weights of a checkpoint of a model of that hash, and no more of it.
+
+    Of a `plain` one's; what the run adds to it (adapters, projections) stays as it is.
+    """
+    state = get_model_state_dict(model)
+    tensors = {"model": {name: value for name, value in state.items() if not (plain and is_addition(name))}}
     loaded = load_checkpoint(
         resolved,
         tensors,
@@ -88,7 +98,7 @@ def load_checkpoint_weights(
         local=config.checkpoint.local,
         scratch=os.environ.get(REPORT_FOLDER_VARIABLE),
     )
-    set_model_state_dict(model, tensors["model"])
+    set_model_state_dict(model, tensors["model"], options=StateDictOptions(strict=not plain))
     return loaded
 
 
@@ -96,9 +106,15 @@ def load_folder(model: Decoder, config: ModelConfig, folder: str) -> None:
     """Copy the weights in `folder` into `model`, whole or sharded; UserError where they are of another model."""
     found, tensors = import_hf(Path(folder))
     _require_same_model(config, found, folder, _FOLDER_KEYS)
+    _copy_weights(model, tensors, folder)
+
+
+def _copy_weights(model: Decoder, tensors: dict[str, Tensor], where: str) -> None:
+    """Copy plain weights into the parameters of the same names; what the run adds to a model stays as it is."""
     for compiled_name, parameter in model.named_parameters():
         name = compiled_name.replace("_orig_mod.", "")
-        copy_full_(parameter, _fit_rows(tensors.pop(name), parameter.shape, name, folder))
+        if not is_addition(name):
+            copy_full_(parameter, _fit_rows(tensors.pop(name), parameter.shape, name, where))
 
 
 def _require_same_vocabulary(file: Path, tokenizer: TokenizerInfo | None) -> None:

@@ -118,7 +118,7 @@ def train(run: Run) -> Outcome:
         histograms = _histograms_if_due(run)
         before_update = histograms.take if histograms else None
         with run.monitor.step_begins(profiled=profile_next) as sample:
-            result = train_step(run.step, batch.tokens, lambda: _own_flags(run), sample, before_update)
+            result = train_step(run.step, batch.tokens, lambda: _own_flags(run), sample, before_update, batch.entries)
         _advance(run, batch, result, time.monotonic() - started)
         profile_next = result.flags.profile
         # The first step may compile for minutes, in which nobody looks at a flag, and there is nothing to save yet.
@@ -220,6 +220,7 @@ def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
     record = {
         **_record_head(run),
         "loss": result.loss,
+        **result.parts,
         "lr": lr,
         "grad_norm": result.grad_norm,
         "batch_sha256": batch.sha256,

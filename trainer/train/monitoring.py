@@ -19,7 +19,7 @@ from trainer.metrics.monitor import Monitor
 from trainer.metrics.past import last_ledger
 from trainer.metrics.process import process_started
 from trainer.metrics.step_sample import SampleClock
-from trainer.model.size import count_parameters, flops_per_token
+from trainer.model.size import count_parameters, trained_flops_per_token
 from trainer.parallel.world import World
 from trainer.train.state import Progress
 from trainer.version import VERSION
@@ -62,7 +62,9 @@ def build_monitor(
         places=places,
         sample_clock=SampleClock(config.log.profile_seconds),
         cost=config.cost,
-        flops_per_token=flops_per_token(config.model, config.sequence_length),
+        flops_per_token=trained_flops_per_token(
+            config.model, config.sequence_length, lora=config.lora, teacher=config.live_teacher
+        ),
         attempt=attempt_name(claim.attempt),
         account=account,
         info=_info(config, claim),

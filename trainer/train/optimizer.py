@@ -47,11 +47,12 @@ class Optimizers:
 
 
 def build_optimizers(model: Decoder, config: OptimizerConfig) -> Optimizers:
-    """Optimizers for all parameters of `model`; weight decay applies to matrices only."""
+    """Optimizers for all parameters of `model` that are not frozen; weight decay applies to matrices only."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     muon_names: set[str] = set()
     if isinstance(config, MuonConfig):
-        muon_names = {name for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("blocks.")}
-    named = [(name, p) for name, p in model.named_parameters() if name not in muon_names]
+        muon_names = {name for name, p in trained if p.ndim == 2 and name.startswith("blocks.")}
+    named = [(name, p) for name, p in trained if name not in muon_names]
     groups = [
         {"params": [p for _, p in named if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
@@ -66,7 +67,7 @@ def build_optimizers(model: Decoder, config: OptimizerConfig) -> Optimizers:
         )
     ]
     if isinstance(config, MuonConfig):
-        matrices = [p for name, p in model.named_parameters() if name in muon_names]
+        matrices = [p for name, p in trained if name in muon_names]
         optimizers.append(
             torch.optim.Muon(
                 matrices,

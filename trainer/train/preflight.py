@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from trainer.checkpoint import layout
 from trainer.checkpoint.load import find_checkpoint, require_model
+from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.references import resume_reference
 from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
@@ -19,6 +20,7 @@ from trainer.metrics.trackers.start import check_trackers
 from trainer.train.datasets import open_data
 from trainer.train.initial_weights import find_initial_weights
 from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify
+from trainer.train.teacher import find_teaching
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def preflight(config: RunConfig, *, ranks: int) -> Preflight:
     data = open_data(config)
     run_store = open_run(config.checkpoint.store, config.name)
     run_store.require_root()
+    find_teaching(config, run_store, data, Ranks(None))
     identity = identify(config, data)
     reference = resume_reference(run_store, config.resume, identity.hashes.config_sha256)
     resolved = find_checkpoint(run_store, reference) if reference != "none" else None

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,8 +39,10 @@ from trainer.metrics.history import History
 from trainer.metrics.machine import Machine, Place
 from trainer.metrics.throughput import ThroughputMeter
 from trainer.metrics.trackers.start import check_trackers, start_trackers
+from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
-from trainer.model.size import count_parameters, flops_per_token
+from trainer.model.lora import add_adapters
+from trainer.model.size import count_parameters, trained_flops_per_token
 from trainer.parallel.compile import compile_blocks, use_compile_cache
 from trainer.parallel.fsdp import materialise, shard_model
 from trainer.parallel.mesh import make_mesh
@@ -54,6 +57,7 @@ from trainer.train.optimizer import build_optimizers
 from trainer.train.save_clock import SaveClock
 from trainer.train.state import Progress, data_order, restore_random_state, restore_tensors, tensors_of
 from trainer.train.step import StepContext
+from trainer.train.teacher import Teaching, build_teacher, find_teaching
 
 # Several of them fit into one line to the launcher.
 _FAILURE_CHARACTERS = 200
@@ -69,13 +73,16 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     check_trackers(config.trackers)
     torch.manual_seed(_rank_seed(config.seed, world.rank, step=0))
     data = open_data(config)
+    run_store = open_run(config.checkpoint.store, config.name)
+    teaching = find_teaching(config, run_store, data, Ranks(world.save_group))
+    if teaching is not None:
+        config = teaching.config
     steps = total_steps(config, data.samples)
     sampler = build_sampler(
         config.evaluate.samples, data.train, context=config.model.context, vocab_size=config.model.vocab_size
     )
-    context = _build_step(config, world, data)
+    context = _build_step(config, world, data, teaching)
     identity = identify(config, data)
-    run_store = open_run(config.checkpoint.store, config.name)
 
     pulse.tell(phase="restoring")
     clock.enter(Bucket.CHECKPOINT_RESTORE)
@@ -86,6 +93,8 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
         load_initial_weights(context.model, config, world, weights)
     clock.enter(Bucket.TRAINING_PREP)
     progress = Progress.from_json(loaded.progress) if loaded else Progress()
+    if teaching is not None:
+        progress.teacher = asdict(teaching.record)
     if loaded:
         _restore_scaler(context, progress)
         _restore_random(config, world, loaded, progress.step)
@@ -101,6 +110,8 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     places = Ranks(world.save_group).on_all(lambda: machine.place)
     attempt = _claim(config, world, run_store, loaded, identity, places)
     _introduce(console, config, world, attempt, loaded, steps)
+    if teaching is not None:
+        console.say(teaching.introduction)
     history = History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None
     if world.rank == 0:
         pulse.tell(attempt=attempt_name(attempt.number))
@@ -113,7 +124,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
         rank=world.rank,
         total_steps=steps,
         step=context,
-        loader=build_loader(config, world, data, progress.step),
+        loader=build_loader(config, world, data, progress.step, teaching.logits if teaching else None),
         validation=data.validation,
         progress=progress,
         saver=Saver(
@@ -153,7 +164,9 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
         sampler=sampler,
         meter=ThroughputMeter(
             tokens_per_step=config.batch.sequences * config.sequence_length,
-            flops_per_token=flops_per_token(config.model, config.sequence_length),
+            flops_per_token=trained_flops_per_token(
+                config.model, config.sequence_length, lora=config.lora, teacher=config.live_teacher
+            ),
             peak_flops_per_second=peak_flops_per_second(device_name(world.device)),
             world_size=world.world_size,
         ),
@@ -171,8 +184,8 @@ def check_ranks(config: RunConfig, ranks: int) -> None:
         )
 
 
-def _build_step(config: RunConfig, world: World, data: Data) -> StepContext:
-    model = build_model(config, world, data)
+def _build_step(config: RunConfig, world: World, data: Data, teaching: Teaching | None) -> StepContext:
+    model = build_model(config, world, data, teaching.width if teaching else None)
     return StepContext(
         model=model,
         optimizers=build_optimizers(model, config.optimizer),
@@ -184,13 +197,16 @@ def _build_step(config: RunConfig, world: World, data: Data) -> StepContext:
         clip_norm=config.optimizer.clip_norm,
         scaler=LossScaler() if config.precision == "fp16" else None,
         packed=data.packed,
+        teacher=build_teacher(teaching, world, data.document_end_id) if teaching else None,
     )
 
 
-def build_model(config: RunConfig, world: World, data: Data) -> Decoder:
-    """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order."""
-    with torch.device("meta"):
-        model = Decoder(config.model, recompute=config.parallel.recompute, document_end_id=data.document_end_id)
+def build_model(config: RunConfig, world: World, data: Data, teacher_width: int | None = None) -> Decoder:
+    """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order.
+
+    teacher_width: of a teacher whose hidden states the run is to come near.
+    """
+    model = _empty_model(config, config.model, data.document_end_id, teacher_width)
     if config.precision == "fp8":
         use_fp8(model)
     if config.parallel.compile:
@@ -210,11 +226,23 @@ def build_model(config: RunConfig, world: World, data: Data) -> Decoder:
     return model
 
 
+def _empty_model(
+    config: RunConfig, model_config: ModelConfig, document_end_id: int | None, teacher_width: int | None = None
+) -> Decoder:
+    """A decoder on the meta device, with the adapters and projections that the run trains."""
+    with torch.device("meta"):
+        model = Decoder(model_config, recompute=config.parallel.recompute, document_end_id=document_end_id)
+        if config.lora is not None:
+            add_adapters(model, config.lora)
+        hidden = config.distill.hidden if config.distill else None
+        if hidden is not None and teacher_width is not None and teacher_width != model_config.width:
+            model.add_projections(len(hidden.layers), teacher_width)
+    return model
+
+
 def _trial_model(config: RunConfig, world: World, document_end_id: int | None) -> Decoder:
     """A decoder of one block, in the dtype that FSDP computes with, to try the compiler on."""
-    one_layer = config.model.model_copy(update={"layers": 1})
-    with torch.device("meta"):
-        trial = Decoder(one_layer, recompute=config.parallel.recompute, document_end_id=document_end_id)
+    trial = _empty_model(config, config.model.model_copy(update={"layers": 1}), document_end_id)
     if config.precision == "fp8":
         use_fp8(trial)
     materialise(trial, device=world.device, offload=False, seed=config.seed)
@@ -227,14 +255,13 @@ def identify(config: RunConfig, data: Data) -> Identity:
         (split.fingerprint, source.split, source.weight)
         for split, source in zip(data.train, config.data.train, strict=True)
     ]
-    tokenizers = sorted({split.tokenizer.fingerprint for split in data.train if split.tokenizer})
     return Identity(
         config_yaml=run_config_yaml(config),
         hashes=Hashes(
             config_sha256=settings_sha256(config),
             model_sha256=settings_sha256(config.model),
             dataset_sha256=hashlib.sha256(repr(sources).encode()).hexdigest(),
-            tokenizer_sha256=tokenizers[0] if len(tokenizers) == 1 else "",
+            tokenizer_sha256=data.tokenizer.fingerprint if data.tokenizer else "",
         ),
     )
 

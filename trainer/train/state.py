@@ -50,6 +50,8 @@ class Progress:
     """Time spent in steps, over the whole run."""
     goodput: dict[str, Any] | None = None
     """The run's account of time at the newest snapshot, as `trainer.metrics.goodput.Ledger` writes it."""
+    teacher: dict[str, str] | None = None
+    """Who teaches the run: reference, url and sha256."""
     loss_history: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=_HISTORY_LINES))
     """(step, loss) of the newest logging intervals."""
 

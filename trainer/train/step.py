@@ -21,13 +21,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.data.teacher_logits import Entries
 from trainer.evaluate.inputs import model_inputs
 from trainer.metrics.step_sample import StepSample
 from trainer.model.decoder import Decoder
+from trainer.model.distillation import PARTS
 from trainer.parallel.config import ParallelConfig
 from trainer.parallel.fsdp import set_gradient_sync
 from trainer.parallel.precision import LossScaler
 from trainer.train.optimizer import Optimizers, global_grad_norm
+from trainer.train.teacher import Teacher
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,12 @@ class StepResult:
     """What one step found; equal on every rank."""
 
     loss: float
-    """Mean cross-entropy over the whole global batch, nats per token."""
+    """Mean loss over the whole global batch, nats per token: cross-entropy, or what a teacher makes of it."""
     grad_norm: float
     """Global gradient norm before clipping."""
     flags: Flags
+    parts: dict[str, float]
+    """With a teacher the parts of the loss, per token, by their names in log lines (`PARTS`)."""
 
     @property
     def finite(self) -> bool:
@@ -88,6 +93,7 @@ class StepContext:
     scaler: LossScaler | None
     packed: bool = False
     """Rows have marks (`trainer.data.marks`): only some of their tokens count in the loss."""
+    teacher: Teacher | None = None
 
 
 def train_step(
@@ -96,14 +102,15 @@ def train_step(
     flags: Callable[[], Flags],
     sample: StepSample | None = None,
     before_update: Callable[[], None] | None = None,
+    entries: Entries | None = None,
 ) -> StepResult:
     """Forward, backward and update with this rank's `rows` [n, T+1] of the global batch, with marks if it is packed.
 
     flags: asked for this rank's own once its backward is on the way. sample: of a step that is profiled. A step whose
     loss or gradient norm is not finite leaves the model as it was; in all others `before_update` is called with the
-    gradients before clipping, and may be collective.
+    gradients before clipping, and may be collective. entries: what a teacher wrote of the rows, where it did.
     """
-    sums = _accumulate_gradients(context, rows)
+    sums = _accumulate_gradients(context, rows, entries)
     shared = share(sums, flags(), context.world_size)
     if sample is not None:
         sample.forward_backward_ends()
@@ -114,11 +121,12 @@ def train_step(
                 parameter.grad.mul_(1 / context.scaler.scale)
     norm = global_grad_norm(parameters)
     # One wait for the device per step: the figures decide whether to update.
-    loss_total, *counted, told, grad_norm = torch.cat([shared, norm.to(shared).reshape(1)]).tolist()
+    loss_total, *more, told, grad_norm = torch.cat([shared, norm.to(shared).reshape(1)]).tolist()
     most_targets = context.batch_sequences * (rows.shape[1] - 1)
-    targets = counted[0] if context.packed else most_targets
+    targets = more[0] if context.packed else most_targets
     weight = most_targets / targets
-    result = StepResult(loss_total / targets, grad_norm * weight, Flags.unpacked(told))
+    parts = {} if context.teacher is None else {name: total / targets for name, total in zip(PARTS, more, strict=True)}
+    result = StepResult(loss_total / targets, grad_norm * weight, Flags.unpacked(told), parts)
     if result.finite:
         if context.packed:
             norm = norm * weight
@@ -161,22 +169,32 @@ def micro_batches(rows: np.ndarray, *, most_rows: int, micro_sequences: int) -> 
             yield np.zeros((1, rows.shape[1]), dtype=rows.dtype), 0.0
 
 
-def _accumulate_gradients(context: StepContext, rows: np.ndarray) -> Tensor:
-    """Run all micro-batches; the sum of this rank's losses over its targets, and their number if packed: float64."""
+def _accumulate_gradients(context: StepContext, rows: np.ndarray, entries: Entries | None) -> Tensor:
+    """Run all micro-batches; sums over this rank's targets, float64: the losses, then their number if packed, or the
+    parts of a taught loss.
+    """
     most_rows = -(-context.batch_sequences // context.world_size)
     parts = list(micro_batches(rows, most_rows=most_rows, micro_sequences=context.micro_sequences))
     most_targets: int = context.batch_sequences * (rows.shape[1] - 1)
     # FSDP averages gradients over ranks; the loss is a sum over them.
     scale = context.world_size / most_targets * (context.scaler.scale if context.scaler else 1.0)
-    sums = torch.zeros(2 if context.packed else 1, dtype=torch.float64, device=context.device)
+    more = 1 if context.packed else len(PARTS) if context.teacher is not None else 0
+    sums = torch.zeros(1 + more, dtype=torch.float64, device=context.device)
     for number, (part, weight) in enumerate(parts, start=1):
         set_gradient_sync(context.model, context.parallel, last=number == len(parts))
         inputs = model_inputs(to_device(part, context.device), packed=context.packed)
-        micro_loss: Tensor = context.model(*inputs)
+        lesson = None
+        if context.teacher is not None:
+            first = (number - 1) * context.micro_sequences
+            said = entries[first : first + len(part)] if entries is not None else None
+            lesson = context.teacher.lesson(inputs.tokens, said)
+        micro_loss: Tensor = context.model(*inputs, lesson=lesson)
         (micro_loss * (weight * scale)).backward()
         sums[0] += micro_loss.detach() * weight
         if context.packed:
             sums[1] += inputs.count_targets() * weight
+        elif lesson is not None:
+            sums[1:] += lesson.parts * weight
     return sums
 
 

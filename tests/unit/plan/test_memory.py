@@ -113,3 +113,38 @@ def test_sharding_and_recomputing_never_need_more(values: dict[str, Any], ranks:
     none = planned(run_with(values, parallel__recompute="none"), ranks).total
     assert full <= none * 1.001
     assert kept[0] >= 0
+
+
+TEACHER = "distill.teacher_model={family: gpt2, vocab_size: 8192, context: 256, layers: 4, width: 128, heads: 4}"
+
+
+def test_a_teacher_lies_beside_the_student() -> None:
+    alone = planned(load_run_config("tiny-distill"), 1)
+    taught = planned(load_run_config("tiny-distill", [TEACHER]), 1)
+    chunk = 8 * 256
+    said = chunk * 128 * 4 + chunk * 8192 * (4 + 3 * 4)
+    assert alone.teacher == 0
+    assert taught.moment == "end of the loss"
+    assert taught.teacher == 4 * 1_874_688 + said
+    assert (taught.weights, taught.optimizer_state) == (alone.weights, alone.optimizer_state)
+    cached = planned(load_run_config("tiny-distill", [TEACHER, "distill.top_k=8", "distill.cache=true"]), 1)
+    assert cached.teacher == 0
+
+
+def test_a_sharded_teacher_is_shared_but_for_its_root() -> None:
+    config = load_run_config("tiny-distill", [TEACHER, "precision=bf16"])
+    root = 8192 * 128 + 256 * 128 + 2 * 128
+    difference = planned(config, 2).teacher - planned(config, 4).teacher
+    assert difference == 2 * 1_874_688 / 2 - 2 * 1_874_688 / 4
+    assert planned(config, 4).teacher > 2 * (1_874_688 / 4 + root)
+
+
+def test_adapters_leave_frozen_weights_without_gradients_and_moments() -> None:
+    tasks = ["task=finetune", "initial_weights=runs/base"]
+    whole = planned(load_run_config("tiny-gpt2", tasks), 1)
+    adapted = planned(load_run_config("tiny-gpt2", [*tasks, "lora.rank=4"]), 1)
+    adapters = 4 * 4 * ((128 + 384) + (128 + 128))
+    assert adapted.weights == whole.weights + 4 * adapters
+    assert adapted.optimizer_state == 8 * adapters
+    assert adapted.gradients <= 4 * adapters
+    assert adapted.total < whole.total

@@ -192,3 +192,17 @@ def test_faster_machines_never_take_longer(ranks: int, flops: float, bandwidth: 
         Rates(flops, bandwidth, bandwidth, 1e-5 / factor),
     ):
         assert step_seconds(work, faster) <= now
+
+
+def test_a_plan_counts_the_teacher_or_says_that_it_cannot() -> None:
+    model = "{family: gpt2, vocab_size: 8192, context: 256, layers: 4, width: 128, heads: 4}"
+    unknown = plan_of("tiny-distill", "h100", 1)
+    known = plan_of("tiny-distill", "h100", 1, f"distill.teacher_model={model}")
+    assert any("teacher is not counted" in sentence for sentence in give_advice(unknown))
+    assert not any("teacher is not counted" in sentence for sentence in give_advice(known))
+    assert known.parameters == unknown.parameters
+    teacher = 2 * (1_874_688 - 256 * 128) + 4 * 4 * 128 * 256
+    assert known.flops_per_token == unknown.flops_per_token + teacher
+    assert known.executed_flops_per_token > unknown.executed_flops_per_token
+    assert known.memory.total > unknown.memory.total
+    assert known.typical.tokens_per_second < unknown.typical.tokens_per_second
