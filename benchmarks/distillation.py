@@ -35,7 +35,7 @@ PIPELINE = {
     "tokenizer": {"type": "bpe", "vocab_size": 1024, "sample_bytes": 500_000},
     "validation_fraction": 0.05,
 }
-MODEL = {"family": "gpt2", "vocab_size": 1024, "context": 128}
+MODEL: dict[str, Any] = {"family": "gpt2", "vocab_size": 1024, "context": 128}
 STUDENT = {**MODEL, "layers": 2, "width": 64, "heads": 2}
 TEACHER = {**MODEL, "layers": 4, "width": 128, "heads": 4}
 TEACHER_RATE = 3e-3

@@ -53,7 +53,12 @@ def test_writing_goes_on_where_it_was_stopped(folder: CacheFolder) -> None:
         LogitsReader(folder)
     before = {path.name: path.stat().st_mtime_ns for path in folder.path.glob("*.logits")}
     asked.clear()
-    list(write_logits(folder, {}, lambda samples: (asked.append(samples.tolist()), entries(folder, samples))[1]))
+
+    def noting(samples: Int64) -> Entries:
+        asked.append(samples.tolist())
+        return entries(folder, samples)
+
+    list(write_logits(folder, {}, noting))
     assert asked == [[4, 5], [6]]
     assert {name: (folder.path / name).stat().st_mtime_ns for name in before} == before
     assert json.loads((folder.path / MARKER).read_text())["samples"] == SAMPLES

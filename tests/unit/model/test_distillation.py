@@ -77,7 +77,7 @@ def test_a_student_that_equals_its_teacher_has_no_divergence_and_no_gradient() -
     _, _, targets_N, teacher = inputs()
     hidden_ND, weight_VD = teacher.hidden.clone().requires_grad_(), teacher.weight.clone().requires_grad_()
     loss = chunked(hidden_ND, weight_VD, targets_N, lesson_of(teacher, alpha=1.0))
-    loss.backward()
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(0, abs=1e-12)
     assert hidden_ND.grad is not None
     torch.testing.assert_close(hidden_ND.grad, torch.zeros_like(hidden_ND))
@@ -139,7 +139,7 @@ def test_bf16_stays_near_fp32() -> None:
     hidden_ND, weight_WD, targets_N, teacher = inputs(torch.bfloat16)
     exact = [tensor.detach().float().requires_grad_() for tensor in (hidden_ND, weight_WD)]
     exact_teacher = WholeTargets(teacher.hidden.float(), teacher.weight.float())
-    expected = chunked(*exact, targets_N, lesson_of(exact_teacher))
+    expected = chunked(exact[0], exact[1], targets_N, lesson_of(exact_teacher))
     loss = chunked(hidden_ND, weight_WD, targets_N, lesson_of(teacher))
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=1e-2, atol=0)

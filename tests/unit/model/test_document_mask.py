@@ -60,7 +60,7 @@ def test_the_loss_of_a_document_does_not_reach_back_into_the_one_before(family: 
     gradient = model.embed.weight.grad
     assert gradient is not None
     if model.head is None:  # a tied head has gradients of its own in every row
-        hidden = model._hidden(tokens)
+        hidden = model.hidden_states(tokens)[0]
         (by_input,) = torch.autograd.grad(hidden[0, 9:].sum(), model.embed.weight)
         gradient = by_input
     assert len(unseen) > 0
@@ -71,5 +71,5 @@ def test_the_loss_of_a_document_does_not_reach_back_into_the_one_before(family: 
 def test_without_a_mask_it_does() -> None:
     model = built(FAMILIES["llama"], masked=False)
     rows = torch.cat([document(1, 9), document(2, 9)])[None]
-    (gradient,) = torch.autograd.grad(model._hidden(rows)[0, 9:].sum(), model.embed.weight)
+    (gradient,) = torch.autograd.grad(model.hidden_states(rows)[0][0, 9:].sum(), model.embed.weight)
     assert gradient[rows[0, :8].unique()].any()

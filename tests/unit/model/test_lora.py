@@ -80,8 +80,9 @@ def test_only_adapters_get_gradients_and_optimizer_state() -> None:
 def test_dropout_is_of_adapters_alone_and_in_training_alone() -> None:
     model = adapted(CONFIGS[0], LoraConfig(rank=2, dropout=0.5))
     with torch.no_grad():
-        for block in model.blocks:
-            block.attention.qkv.lora_up.normal_()
+        for name, parameter in model.named_parameters():
+            if name.endswith("lora_up"):
+                parameter.normal_()
         assert not torch.equal(model(TOKENS_BT), model(TOKENS_BT))
         model.eval()
         assert torch.equal(model(TOKENS_BT), model(TOKENS_BT))
@@ -92,6 +93,7 @@ def test_shapes_are_those_of_the_modules() -> None:
         block = Decoder(config).blocks[0]
         for target, shape in lora_shapes(config, LoraConfig(targets=targets_of(config))).items():
             layer = block.get_submodule(target)
+            assert isinstance(layer, torch.nn.Linear)
             assert (layer.in_features, layer.out_features) == shape
 
 
