@@ -132,9 +132,9 @@ class Plan:
             "tokens_per_second": self.typical.tokens_per_second,
             "hours": self.hours,
             "cost": self.cost,
-            "losses": self.losses,
             "advice": list(self.advice),
             "contradictions": [found.as_dict() for found in self.contradictions],
+            "losses": self.losses,
         }
 
 

@@ -50,7 +50,7 @@ def test_targets_are_answers_alone() -> None:
         expected += [IGNORED_TARGET, IGNORED_TARGET, *each.tokens[2:].tolist()]
     # The first token of a row is nobody's target.
     assert inputs.targets[0].tolist() == expected[1:] + [IGNORED_TARGET] * (ROW - len(expected))
-    assert int(inputs.count()) == sum(length - 2 for length in LENGTHS)
+    assert int(inputs.count_targets()) == sum(length - 2 for length in LENGTHS)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
