@@ -59,27 +59,33 @@ class Attention(nn.Module):
             qk_BTNK, v_BTMK = qkv_BTNK.split((self.heads + self.kv_heads, self.kv_heads), dim=2)
             q_BTNK, k_BTMK = rotate(qk_BTNK, rope).split((self.heads, self.kv_heads), dim=2)
         k_BMSK, v_BMSK = k_BTMK.transpose(1, 2), v_BTMK.transpose(1, 2)
+        causal = mask_B1TS is None
         if cache is not None:
+            # SDPA aligns the first query with the first key; a single one comes after all that the cache has.
+            causal = causal and length > 1
             k_BMSK, v_BMSK = cache.append(k_BMSK, v_BMSK)
-        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BMSK, v_BMSK, mask_B1TS)
+        y_BNTK = self._attend(q_BTNK.transpose(1, 2), k_BMSK, v_BMSK, mask_B1TS, causal=causal)
         return self.out(y_BNTK.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]  # untyped nn.Module.__call__
 
-    def _attend(self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None) -> Tensor:
+    def _attend(
+        self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None, *, causal: bool
+    ) -> Tensor:
         if q_BNTK.device.type != "cuda":
             # The CPU has one kernel to choose; entering the context manager would cost more than a small layer.
-            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS)
+            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS, causal=causal)
         with sdpa_kernel(self.backends, set_priority=True):
-            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS)
+            return self._sdpa(q_BNTK, k_BMSK, v_BMSK, mask_B1TS, causal=causal)
 
-    def _sdpa(self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None) -> Tensor:
+    def _sdpa(
+        self, q_BNTK: Tensor, k_BMSK: Tensor, v_BMSK: Tensor, mask_B1TS: Tensor | None, *, causal: bool
+    ) -> Tensor:
         return F.scaled_dot_product_attention(
             q_BNTK,
             k_BMSK,
             v_BMSK,
             attn_mask=mask_B1TS,
             dropout_p=self.dropout if self.training else 0.0,
-            # SDPA aligns the first query with the first key; a single one comes after all of them.
-            is_causal=mask_B1TS is None and q_BNTK.shape[2] > 1,
+            is_causal=causal,
             enable_gqa=self.kv_heads != self.heads,
         )
 

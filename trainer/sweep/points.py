@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from trainer.config import RunConfig
+from trainer.config import LENGTH_KEYS, RunConfig
 from trainer.config_file import read_run_file, validate_run
 from trainer.errors import UserError
 from trainer.overrides import apply_override, split_overrides
@@ -76,9 +76,9 @@ def make_sweep(request: Request) -> Sweep:
     axes = parse_axes(request.over, at_random=request.random is not None)
     raw = read_run_file(request.run)
     for override in split_overrides(os.environ.get("GPTRUN_SET", "")):
-        apply_override(raw, override, source="GPTRUN_SET")
+        apply_override(raw, override, source="GPTRUN_SET", exclusive=LENGTH_KEYS)
     for override in request.overrides:
-        apply_override(raw, override)
+        apply_override(raw, override, exclusive=LENGTH_KEYS)
     name = _check_name(raw.get("name"), request.run)
     choices = _choices(axes, request)
     points = _points(raw, name, choices)
@@ -137,7 +137,7 @@ def _points(raw: dict[str, Any], name: str, choices: Sequence[Choice]) -> tuple[
         mine = copy.deepcopy(raw)
         try:
             for key, text in choice:
-                apply_override(mine, f"{key}={text}", source="--over")
+                apply_override(mine, f"{key}={text}", source="--over", exclusive=LENGTH_KEYS)
             mine["name"] = called
             points.append(Point(called, {key: settings[key] for key, _ in choice}, validate_run(mine, source=called)))
         except UserError as error:

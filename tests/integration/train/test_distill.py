@@ -12,8 +12,8 @@ import torch
 
 from tests.integration.train.conftest import MakeTraining, Warm
 from tests.integration.training import Training
-from trainer.checkpoint.load import load_model_tensors
 from trainer.checkpoint.references import resolve_url
+from trainer.checkpoint.tensors import load_model_tensors
 from trainer.evaluate.pretrained import build_pretrained, load_pretrained, load_weights
 from trainer.model.additions import is_addition
 from trainer.model.config import GPT2Config, LoraConfig
