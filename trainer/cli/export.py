@@ -31,7 +31,7 @@ def export(
 ) -> None:
     """Export a checkpoint: weights, config, tokenizer and model card for other programs.
 
-    Example: gpt-run checkpoints export runs/tiny-gpt2@best --output exports/tiny-gpt2 --dtype bf16
+    Example: gpt-run checkpoints export runs/tiny-gpt2@best --output exports/tiny --dtype bf16
     """
     from trainer.evaluate.export import ExportRequest, run_export
 

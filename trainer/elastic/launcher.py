@@ -195,6 +195,9 @@ class Launcher:
                     else:
                         workers.end_hung(f"no progress for {self._job.hang_seconds:g} s (elastic.hang_seconds)")
                     progress_at, dumped_at, elsewhere = math.inf, None, None
+            if dumped_at is not None:
+                # They ended by themselves, as those do that wait for a rank which has just been ended elsewhere.
+                self._keep_stacks(workers.stacks())
             self._hear(workers)
         finally:
             workers.close()

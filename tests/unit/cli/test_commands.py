@@ -116,7 +116,8 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
-    promised = re.search(r"Print \{(.*)\}", CliRunner().invoke(app, ["generate", "--help"]).output)
+    output = CliRunner().invoke(app, ["generate", "--help"]).output
+    promised = re.search(r"Print \{(.*?)\}", " ".join(output.split()))
     assert promised is not None
     arguments = ["generate", str(small_model), "--prompt", "a", "--max-tokens", "3", "--json"]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
