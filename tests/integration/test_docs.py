@@ -59,7 +59,7 @@ def make_commands(target: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(1200)
 def test_documented_commands(tmp_path: Path) -> None:
     # Those of docs/runs are run by test_runs.py, at their own length.
     pages = [page for page in PAGES if page != SWEEPS and not page.is_relative_to(ROOT / "docs" / "runs")]
