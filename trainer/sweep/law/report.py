@@ -132,6 +132,10 @@ def make_report(
         spread = interval([each.loss(parameters, tokens) for each in resampled])
         loss = law.loss(parameters, tokens)
         predictions.append(Prediction(parameters=parameters, tokens=tokens, loss=loss, interval=spread))
+    optimum = _optimum(law, resampled, flops) if flops is not None else None
+    doubts = _doubts(law, fitted)
+    if flops is not None and optimum is None:
+        doubts.append("there is no best size for these FLOP: by this law the loss falls with one of size and text only")
     return LawReport(
         name=law.name,
         source=law.source,
@@ -140,8 +144,8 @@ def make_report(
         points=fitted,
         largest_residual=max(abs(point.residual) for point in fitted),
         predictions=tuple(predictions),
-        optima=(_optimum(law, resampled, flops),) if flops is not None else (),
-        warnings=(*warnings, *_doubts(law, fitted), *_far(points, parameters, tokens)),
+        optima=(optimum,) if optimum is not None else (),
+        warnings=(*warnings, *doubts, *_far(points, parameters, tokens)),
     )
 
 
@@ -157,18 +161,30 @@ def _fitted(law: Fit, point: LawPoint) -> FittedPoint:
     )
 
 
-def _optimum(law: Fit, resampled: Sequence[Fit], flops: float) -> Optimum:
-    parameters, tokens = law.optimum(flops)
-    others = [each.optimum(flops) for each in resampled]
+def _optimum(law: Fit, resampled: Sequence[Fit], flops: float) -> Optimum | None:
+    """None where the law has no best size; laws drawn again that have none are left out of the intervals."""
+    best = _best(law, flops)
+    others = [(each, found) for each in resampled if (found := _best(each, flops)) is not None]
+    if best is None or not others:
+        return None
+    parameters, tokens = best
     return Optimum(
         flops=flops,
         parameters=parameters,
-        parameters_interval=interval([n for n, _ in others]),
+        parameters_interval=interval([n for _, (n, _) in others]),
         tokens=tokens,
-        tokens_interval=interval([d for _, d in others]),
+        tokens_interval=interval([d for _, (_, d) in others]),
         loss=law.loss(parameters, tokens),
-        loss_interval=interval([each.loss(*each.optimum(flops)) for each in resampled]),
+        loss_interval=interval([each.loss(n, d) for each, (n, d) in others]),
     )
+
+
+def _best(law: Fit, flops: float) -> tuple[float, float] | None:
+    """None for a law whose loss falls with parameters alone, or with tokens alone: the optimum is without end."""
+    try:
+        return law.optimum(flops)
+    except (ZeroDivisionError, OverflowError):
+        return None
 
 
 def _doubts(law: Fit, points: Sequence[FittedPoint]) -> list[str]:

@@ -45,6 +45,15 @@ def test_answers_and_intervals(report: LawReport) -> None:
     assert "far from those of the runs" in far.warnings[0]
 
 
+def test_a_law_in_which_size_does_not_matter_has_no_best_size() -> None:
+    flat = dataclasses.replace(LAW, a=0.0)
+    found = make_report(flat, points_of(LAW), [LAW], None, None, 1e21)
+    assert found.optima == ()
+    assert "no best size" in " ".join(found.warnings)
+    (best,) = make_report(LAW, points_of(LAW), [flat, LAW], None, None, 1e21).optima
+    assert best.parameters_interval == (best.parameters, best.parameters)
+
+
 def test_the_document_is_a_law_file_of_the_plan(report: LawReport, tmp_path: Path) -> None:
     file = tmp_path / "law.json"
     file.write_text(report.model_dump_json())
