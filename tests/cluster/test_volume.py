@@ -102,7 +102,7 @@ def test_a_volume_is_prepared_trained_on_evaluated_and_exported(make_run: MakeRu
     (export,) = [name for name in jobs if name.startswith("demo-export-")]
     namespace.wait("export", WAIT_SECONDS, lambda: succeeded(namespace, export))
     exported = volume / "runs" / "demo" / "exports" / newest.name
-    assert json.loads((exported / "exported.json").read_text()) == {"checkpoint": newest.name}
+    assert json.loads((exported / "exported.json").read_text())["checkpoint"] == newest.name
     assert generated(exported).startswith("def ")
 
 
