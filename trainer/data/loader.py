@@ -139,9 +139,8 @@ class BatchLoader:
         """Tell remote splits which shards come next."""
         if not any(split.remote for split in self._splits):
             return
-        source, within = self._order.mixture.assign(np.arange(step * self._batch, (step + 1) * self._batch))
-        for number in np.unique(source).tolist():
-            ahead = self._order.orders[number].shards_ahead(int(within[source == number].min()))
+        for number, position in enumerate(self._order.mixture.earliest(step * self._batch)):
+            ahead = self._order.orders[number].shards_ahead(position)
             if self._announced.get(number) != ahead:
                 self._announced[number] = ahead
                 self._splits[number].prefetch(ahead)

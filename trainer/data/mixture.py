@@ -65,6 +65,17 @@ class Mixture:
         within = slot - self._start_in_block[row, source] + self._before_block[row, source]
         return source, within + period * self._period_counts[source]
 
+    def earliest(self, position: int) -> list[int]:
+        """For each source [K] the lowest position in its own walk that comes at a global position or after it.
+
+        It never falls as the position rises, which a block's own order does.
+        """
+        if len(self._period_counts) == 1:
+            return [position]
+        period, row = divmod(position // BLOCK_SEQUENCES, PERIOD_BLOCKS)
+        lowest: list[int] = (self._before_block[row] + period * self._period_counts).tolist()
+        return lowest
+
 
 def _largest_remainder(weights: Sequence[float], total: int) -> Int64:
     """Integers [K] that sum to `total` and are nearest to the weights' shares of it."""

@@ -123,6 +123,7 @@ class TokenSplit:
         self._lock = threading.Lock()
         self._ahead: ThreadPoolExecutor | None = None
         self._fetching: dict[int, Future[None]] = {}
+        self._keeps_heads = self.remote and not packed
         self._heads: dict[int, Tokens] = {}
 
     def read(self, sample_ids: Int64, out: npt.NDArray[Any]) -> None:
@@ -141,7 +142,7 @@ class TokenSplit:
             self._ahead = ThreadPoolExecutor(1, thread_name_prefix="shard-ahead")
         last = len(self._shards) - 1
         with self._lock:
-            crossed = () if self.packed else shards
+            crossed = shards if self._keeps_heads else ()
             heads = {min(n + 1, last) for n in crossed} - self._heads.keys() - set(shards)
             ordered = dict.fromkeys(n for shard in shards for n in (shard, shard + 1) if n == shard or n in heads)
             for number in [n for n, future in self._fetching.items() if n not in ordered and future.cancel()]:
@@ -166,9 +167,8 @@ class TokenSplit:
         while filled < len(out):
             shard_start = self._ends[number] - self._shards[number].tokens
             take = min(self._ends[number] - start - filled, len(out) - filled)
-            head = self._heads.get(number) if filled else None
-            if head is not None:
-                out[filled : filled + take] = head[:take]
+            if filled and self._keeps_heads:
+                out[filled : filled + take] = self._head(number)[:take]
             elif take:
                 self._open(number).copy_to(start + filled - shard_start, out[filled : filled + take])
             filled += take
@@ -190,9 +190,15 @@ class TokenSplit:
 
     def _map(self, number: int) -> MappedShard:
         mapped = self._shards[number].open()
-        if self.remote and not self.packed and number not in self._heads:
+        if self._keeps_heads and number not in self._heads:
             self._heads[number] = mapped.head(self.sequence_length)
         return mapped
+
+    def _head(self, number: int) -> Tokens:
+        # Not kept mapped where it was not fetched ahead in time: its disk space is not among what the cache counts on.
+        if number not in self._heads:
+            self._map(number)
+        return self._heads[number]
 
     def _is_over_bounds(self) -> bool:
         if len(self._mapped) > MAX_OPEN_SHARDS:

@@ -72,6 +72,17 @@ def test_one_source_is_walked_in_order() -> None:
     assert within.tolist() == [0, 5, 10**12]
 
 
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 1.0], [20.0, 3.0, 1.0]])
+def test_the_earliest_position_to_come_never_falls_and_is_never_passed(weights: list[float]) -> None:
+    mixture = Mixture(weights, identity="test")
+    earliest = np.asarray([mixture.earliest(position) for position in range(0, 5 * BLOCK_SEQUENCES, 64)])
+    assert (np.diff(earliest, axis=0) >= 0).all()
+    for lowest, start in zip(earliest, range(0, 5 * BLOCK_SEQUENCES, 64), strict=True):
+        source, within = mixture.assign(np.arange(start, 6 * BLOCK_SEQUENCES))
+        assert (within >= lowest[source]).all()
+    assert (earliest[-1] > 0).all()
+
+
 def test_a_weight_too_small_to_count_is_refused() -> None:
     with pytest.raises(UserError, match=r"data\.train\[1\]\.weight is 1e-09"):
         Mixture([1.0, 1e-9], identity="i")

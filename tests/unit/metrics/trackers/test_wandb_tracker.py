@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wandb as sdk
 
 from tests.integration.wandb_files import messages, offline_files, rows
 from trainer.checkpoint.store import Store, open_run
@@ -40,6 +41,8 @@ def attempt(run: Store, lines: Sequence[Line]) -> None:
     tracker = WandbTracker(WandbConfig(mode="offline", tags=("a",)), run, settings={"model": {"layers": 2}})
     tracker.write(lines)
     tracker.close()
+    # As the end of an attempt's process does: it waits until wandb's own process has written its file to the end.
+    sdk.teardown()
 
 
 def test_attempts_go_on_under_one_id_and_log_no_step_twice(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
