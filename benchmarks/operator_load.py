@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,11 +117,10 @@ def steady_state(made: Plane, process: Process, runs: int, seconds: float) -> di
     }
 
 
-def event_to_action(made: Plane, custom: client.CustomObjectsApi, names: Iterable[str], pods: int) -> list[float]:
+def event_to_action(made: Plane, custom: client.CustomObjectsApi, names: Sequence[str], pods: int) -> list[float]:
     """Seconds from a change of a run to that of its job, for each of them, a few a second."""
     asked: dict[str, float] = {}
     delays: dict[str, float] = {}
-    over = threading.Event()
 
     def follow() -> None:
         stream = watch.Watch()
@@ -133,8 +132,8 @@ def event_to_action(made: Plane, custom: client.CustomObjectsApi, names: Iterabl
             replicas = event["object"]["spec"]["pytorchReplicaSpecs"]["Worker"]["replicas"]
             if name in asked and name not in delays and replicas == pods + 1:
                 delays[name] = time.monotonic() - asked[name]
-            if over.is_set():
-                return
+                if len(delays) == len(names):
+                    return
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
@@ -144,7 +143,6 @@ def event_to_action(made: Plane, custom: client.CustomObjectsApi, names: Iterabl
         custom.patch_namespaced_custom_object(*RUNS, name, {"spec": {"replicas": pods + 1}})
         time.sleep(0.2)
     wait_until(lambda: len(delays) == len(asked), 120, lambda: f"{len(delays)} of {len(asked)} were done")
-    over.set()
     return list(delays.values())
 
 

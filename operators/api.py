@@ -257,6 +257,8 @@ class Suspension(Model):
     """What the job's pods were made of then; a job that was changed since is tried again."""
     job_uid: str = ""
     """Of the job that was suspended; another of its name knows nothing of it."""
+    decided_at_job_generation: int = 0
+    """The job's when this was decided, which was running then: news of an earlier one are old."""
     job_generation: int = 0
     """The job's when it was last seen suspended; 0: not yet. Running in a later one, it was resumed; in an earlier one,
     the news is old."""

@@ -72,8 +72,8 @@ def _begin(facts: Facts, tally: Tally) -> Standing:
 def _held(facts: Facts, held: Suspension) -> Standing:
     """Suspended, and it was us: see that this is known, then look whether it may go on."""
     job = facts.job
-    if job.generation < held.job_generation:
-        return Standing(held)  # old news
+    if job.generation < max(held.job_generation, held.decided_at_job_generation):
+        return Standing(held)  # old news, perhaps of an earlier suspension of ours
     if job.mark != _mark(held):
         # Somebody else was first, or suspended it again since we let it go on: resuming takes the mark away.
         return Standing(None)
@@ -127,6 +127,7 @@ def _suspend(facts: Facts, reason: str, message: str) -> Standing:
         generation=facts.generation,
         template=facts.job.template,
         job_uid=facts.job.uid,
+        decided_at_job_generation=facts.job.generation,
     )
     return Standing(held, _action(facts, held))
 

@@ -75,6 +75,17 @@ SUSPEND = [
         {"Progressing": "False SuspendedByOthers"},
     ),
     Case(
+        "decided, and then older news of another suspension of ours",
+        world(
+            run=run({"suspend": True}, {"suspension": suspension(jobGeneration=0, decidedAtJobGeneration=5)}),
+            job=job(suspend=True, generation=4, mark=mark("ConfigInvalid")),
+            **GONE,
+        ),
+        (),
+        "Suspended",
+        {"Progressing": "False Suspended"},
+    ),
+    Case(
         "seen suspended, and then older news of another suspension",
         world(run=run({"suspend": True}, HELD), job=job(suspend=True, generation=4), **GONE),
         (),
