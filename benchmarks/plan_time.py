@@ -2,16 +2,17 @@
 
     python -m benchmarks.plan_time [--rounds N] [--json]
 
-The formula (`trainer.plan.speed.step_seconds`) is a sum of works over rates. The rates of this machine are fitted to
-measured steps of the three tiny presets at a few batch sizes and lengths; then steps of models of 8M to 51M parameters
-are foretold and measured. One thread, and the processor's time of the process, so that neighbours count little.
-Bar: within 15% for every model that was held out.
+The formula (`trainer.plan.speed.step_seconds`) is a sum of works over rates. As a GPU's, the rate of arithmetic is the
+machine's own, here that of one large matrix product: the tiny presets are all of one width, whose products are too
+small to tell it. The rate of memory traffic and the time per launch are fitted to measured steps of the three tiny
+presets at a few batch sizes and lengths; then steps of models of 8M to 51M parameters are foretold and measured. One
+thread, and the processor's time of the process, so that neighbours count little. Bar: within 15% for every model that
+was held out.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import statistics
 import time
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.optimize import nnls
 
 from benchmarks.common import hardware
 from trainer.config import RunConfig
@@ -53,7 +55,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     samples = [measure(run_of(*case), options.rounds) for case in FITTED]
-    rates = fit(samples)
+    rates = fit(samples, matmul_flops_per_second())
     results: list[dict[str, Any]] = []
     for name, case in HELD_OUT.items():
         work, seconds = measure(run_of(*case), options.rounds)
@@ -114,25 +116,28 @@ def measure(config: RunConfig, rounds: int) -> tuple[StepWork, float]:
     return step_work(config, world_size=1, local_world_size=1), statistics.median(seconds[2:])
 
 
-def fit(samples: list[tuple[StepWork, float]]) -> Rates:
-    """Rates with the least squared relative error; none of them negative."""
-    works = np.array([[work.flops, work.memory_bytes + work.update_bytes, work.kernels] for work, _ in samples])
-    scaled = works / np.array([[seconds] for _, seconds in samples])
-    best, least = np.zeros(3), np.inf
-    # Three unknowns: the best solution without a negative one is that of some subset.
-    for size in (1, 2, 3):
-        for chosen in itertools.combinations(range(3), size):
-            solution = np.zeros(3)
-            solution[list(chosen)] = np.linalg.lstsq(scaled[:, chosen], np.ones(len(samples)), rcond=None)[0]
-            error = float(np.square(scaled @ solution - 1).sum())
-            if (solution >= 0).all() and error < least:
-                best, least = solution, error
-    flops, memory, kernel = (float(value) for value in best)
+def matmul_flops_per_second(size: int = 2048, rounds: int = 9) -> float:
+    """FLOP per second of a product of two square fp32 matrices."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    seconds = []
+    for _ in range(rounds + 1):
+        started = time.process_time()
+        left @ right
+        seconds.append(time.process_time() - started)
+    return float(2 * size**3 / statistics.median(seconds[1:]))
+
+
+def fit(samples: list[tuple[StepWork, float]], flops_per_second: float) -> Rates:
+    """Rates with the least squared relative error, neither of them negative, given that of arithmetic."""
+    works = np.array([[work.memory_bytes + work.update_bytes, work.kernels] for work, _ in samples])
+    measured = np.array([seconds for _, seconds in samples])
+    left = measured - np.array([work.flops for work, _ in samples]) / flops_per_second
+    (memory, kernel), _ = nnls(works / measured[:, None], left / measured)
     return Rates(
-        flops_per_second=1 / flops if flops else np.inf,
+        flops_per_second=flops_per_second,
         memory_bytes_per_second=1 / memory if memory else np.inf,
         link_bytes_per_second=np.inf,
-        seconds_per_kernel=kernel,
+        seconds_per_kernel=float(kernel),
     )
 
 
