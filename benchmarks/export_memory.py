@@ -35,23 +35,26 @@ BAR = 0.75
 MB = 1e6
 LARGE = {"family": "gpt2"}
 SMALL = {"family": "gpt2", "vocab_size": 256, "layers": 1}
-# Linux keeps the highest value of a process itself; a parent would see that of all its children.
-STREAMED = """
-import resource, sys
+# Linux keeps the highest value of a process itself; `ru_maxrss` would begin with that of the parent it was forked from.
+PEAK = """
+from pathlib import Path
+print("peak", Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+"""
+STREAMED = f"""
 from trainer.__main__ import main
 try:
     main()
 finally:
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    exec({PEAK!r})
 """
-WHOLE = """
-import resource, sys
+WHOLE = f"""
+import sys
 from safetensors.torch import save_file
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.tensors import load_model_tensors
 import trainer.evaluate.export
 save_file(load_model_tensors(resolve_url(sys.argv[1])), sys.argv[2])
-print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+{PEAK}
 """
 
 

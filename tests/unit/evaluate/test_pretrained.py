@@ -12,7 +12,7 @@ from trainer.data.shards import DatasetInfo, ShardWriter, SplitInfo, TokenizerRe
 from trainer.data.tokenizer import tokenizer_fingerprint, train_bpe
 from trainer.errors import UserError
 from trainer.evaluate.generate import complete
-from trainer.evaluate.pretrained import load_pretrained, load_weights, training_tokenizer
+from trainer.evaluate.pretrained import build_pretrained, load_pretrained, load_weights, training_tokenizer
 from trainer.evaluate.sampling import Sampling
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder
@@ -63,6 +63,16 @@ def test_text_and_prompt_together_are_no_longer_than_the_context(folder: Path, r
         complete(pretrained, ["model"], Sampling(max_tokens=room + 1))
     with pytest.raises(UserError, match=r"(?s)a prompt of \d\d+ tokens.*shorten the prompt to at most 15 tokens"):
         complete(pretrained, ["A GPT-style language model. " * 10], Sampling())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a layout for CPUs")
+def test_matrices_laid_out_for_single_rows_give_the_same_logits(folder: Path) -> None:
+    tokens_BT = torch.arange(12).view(2, 6)
+    plain, laid_out = build_pretrained(load_weights(str(folder))).model, load_pretrained(str(folder)).model
+    assert laid_out.blocks[0].attention.qkv.weight.stride(0) == 1
+    assert laid_out.head_weight.stride(0) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(laid_out(tokens_BT), plain(tokens_BT))
 
 
 def test_a_model_without_a_tokenizer_asks_for_one(folder: Path) -> None:
