@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 
 from trainer.metrics.accelerators import by_cuda_name
+from trainer.metrics.resident import peak_resident_bytes
 
 
 def device_name(device: torch.device) -> str:
@@ -25,8 +26,4 @@ def memory_bytes(device: torch.device) -> int:
     """Peak memory so far: allocated on the GPU, or resident of the process on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak_resident_bytes()

@@ -16,16 +16,16 @@ GIGABYTE = 1_000_000_000
 ALLOWED_BYTES = 60_000_000
 
 CODE = """
-import json, resource, sys
+import json, sys
 from pydantic import TypeAdapter
 from trainer.data.sources import TextSource
+from trainer.metrics.resident import peak_resident_bytes
 source = TypeAdapter(TextSource).validate_python(json.loads(sys.argv[1]))
 warm = TypeAdapter(TextSource).validate_python(json.loads(sys.argv[2]))
 list(warm.documents())
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_resident_bytes()
 found = [[document.problem or document.text, document.num_bytes] for document in source.documents()]
-unit = 1 if sys.platform == "darwin" else 1024
-print(json.dumps({"found": found, "grew": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit}))
+print(json.dumps({"found": found, "grew": peak_resident_bytes() - before}))
 """
 
 
