@@ -1,4 +1,4 @@
-"""`gpt-run job` and `gpt-run status` as a user types them, on the cluster: real operator, kubelets, pods and logs."""
+"""`gpt-run job`, `status` and `sweep --cluster` as a user types them: real operator, kubelets, pods and logs."""
 
 from __future__ import annotations
 
@@ -138,6 +138,31 @@ def test_an_image_that_is_missing_is_told(commands: Commands) -> None:
     result = commands.submit("demo", LONG, *settings, "--wait", "--timeout", "30")
     assert result.returncode == 1
     assert "ErrImageNeverPull" in result.stdout or "ImagePull" in result.stdout
+
+
+def test_a_sweep_submits_awaits_and_compares(
+    commands: Commands, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in store.s3.environment().items():
+        monkeypatch.setenv(name, value)
+    values = commands.values({"steps": 20, "evaluate": {"every_steps": 10, "sequences": 8}})
+    run = tmp_path / "run.yaml"
+    run.write_text(json.dumps({"name": "demo", **json.loads(values.read_text())["run"]}))
+    words = ["sweep", str(run), "--over", "optimizer.lr=1e-3,1e-5", "--folder", str(tmp_path / "sweep"), "--json"]
+    words += ["--cluster", "--chart", str(CHART), "--values", str(values), "--max-running", "1"]
+    done = commands.run(*words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line.rpartition(": ")[2] for line in done.stderr.splitlines() if line.startswith("demo-")]
+    assert said == ["submitted", "finished", "submitted", "finished"]
+    result = json.loads(done.stdout)
+    assert [row["state"] for row in result["rows"]] == ["finished", "finished"]
+    assert result["best"]["settings"] == {"optimizer.lr": 1e-3}
+    assert result["best"]["validation_loss"] < result["rows"][1]["validation_loss"]
+
+    again = commands.run(*words)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 runs, 2 of them finished" in again.stderr
+    assert json.loads(again.stdout) == result
 
 
 def logged_steps(log: Path) -> list[int]:
