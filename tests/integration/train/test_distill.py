@@ -126,6 +126,13 @@ def test_adapters_resume_reshard_and_merge(make_training: MakeTraining, warm: Wa
     evaluated = warm.worker(alone, "task=evaluate")
     assert evaluated.code == 0, evaluated.text
 
+    # The next task starts from them, merged.
+    starts = (str(alone.run), str(alone.folder / "exported"))
+    onward = [make_training(**SHORT, task="finetune", initial_weights=start) for start in starts]
+    for training in onward:
+        assert warm.worker(training).code == 0
+    assert losses(onward[0], "a0001") == pytest.approx(losses(onward[1], "a0001"), abs=1e-5)
+
 
 def _sizes(model: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in model.items() if key != "family"}
