@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ import numpy.typing as npt
 
 from trainer.data.order import Int64
 from trainer.data.shards import MappedShard, Tokens
+from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
 
 # Mapped at once per split: bounds open files; a mapping costs a file descriptor and no memory of its own.
@@ -51,6 +53,16 @@ class TokenizerInfo:
     vocab_size: int
     eos_id: int
     path: str | None
+
+    def gives_ids_of(self, file: Path) -> bool:
+        """Whether another tokenizer has the same id for each token, in whatever form it was saved.
+
+        Without `path` only the same form is known to be the same.
+        """
+        theirs = load_tokenizer(file)
+        if tokenizer_fingerprint(theirs) == self.fingerprint:
+            return True
+        return self.path is not None and theirs.get_vocab() == load_tokenizer(self.path).get_vocab()
 
 
 @dataclass(frozen=True)

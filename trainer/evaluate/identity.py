@@ -25,6 +25,8 @@ class ModelIdentity:
     """Of the model's settings and the files of its weights."""
     tokenizer_sha256: str
     """Empty where nobody knows."""
+    tokenizer_file: Path | None = None
+    """That of a model folder."""
 
 
 def identify_model(reference: str) -> ModelIdentity:
@@ -34,8 +36,10 @@ def identify_model(reference: str) -> ModelIdentity:
         config = hf_model_config(folder)
         hashes = [f"{file.name} {file_sha256(file)}" for file in hf_files(folder)]
         own = folder / "tokenizer.json"
-        tokenizer = tokenizer_fingerprint(load_tokenizer(own)) if own.is_file() else ""
-        return ModelIdentity(reference, config, joined_sha256([settings_sha256(config), *hashes]), tokenizer)
+        sha256 = joined_sha256([settings_sha256(config), *hashes])
+        if not own.is_file():
+            return ModelIdentity(reference, config, sha256, "")
+        return ModelIdentity(reference, config, sha256, tokenizer_fingerprint(load_tokenizer(own)), own)
     checkpoint = resolve_url(reference)
     committed = checkpoint.committed
     hashes = [f"{name} {entry.sha256}" for name, entry in sorted(committed.files.items())]

@@ -46,7 +46,9 @@ def find_initial_weights(reference: str, config: ModelConfig, tokenizer: Tokeniz
     tokenizer: of the training data. UserError where there is neither, and for another model or another tokenizer.
     """
     if (Path(reference) / "config.json").is_file():
-        _require_same_vocabulary(Path(reference) / TOKENIZER_FILE, tokenizer)
+        file = Path(reference) / TOKENIZER_FILE
+        if tokenizer is not None and file.is_file() and not tokenizer.gives_ids_of(file):
+            raise _another_tokenizer(str(file), tokenizer_fingerprint(load_tokenizer(file)), tokenizer)
         return None
     if "/" not in reference:
         raise UserError(
@@ -115,16 +117,6 @@ def _copy_weights(model: Decoder, tensors: dict[str, Tensor], where: str) -> Non
         name = compiled_name.replace("_orig_mod.", "")
         if not is_addition(name):
             copy_full_(parameter, _fit_rows(tensors.pop(name), parameter.shape, name, where))
-
-
-def _require_same_vocabulary(file: Path, tokenizer: TokenizerInfo | None) -> None:
-    """A folder's tokenizer may have been saved in another form, so what counts is which id each token has."""
-    if tokenizer is None or tokenizer.path is None or not file.is_file():
-        return
-    theirs = load_tokenizer(file)
-    found = tokenizer_fingerprint(theirs)
-    if found != tokenizer.fingerprint and theirs.get_vocab() != load_tokenizer(tokenizer.path).get_vocab():
-        raise _another_tokenizer(str(file), found, tokenizer)
 
 
 def _another_tokenizer(where: str, fingerprint: str, tokenizer: TokenizerInfo) -> UserError:

@@ -25,6 +25,7 @@ from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.references import resolve
 from trainer.checkpoint.store import Store
 from trainer.config import RunConfig
+from trainer.data.split import TokenizerInfo
 from trainer.data.teacher_logits import CacheFolder, CacheKey, Entries, LogitsReader
 from trainer.errors import UserError
 from trainer.evaluate.identity import ModelIdentity, identify_model
@@ -142,7 +143,7 @@ def find_teaching(config: RunConfig, run_store: Store, data: Data, ranks: Ranks)
         update={"teacher": record.url, "teacher_sha256": record.sha256, "teacher_model": description.config}
     )
     config = config.model_copy(update={"distill": pinned})
-    check_teacher(config, description, data.tokenizer.fingerprint if data.tokenizer else "")
+    check_teacher(config, description, data.tokenizer)
     logits = [LogitsReader(each) for each in cache_folders(config, data, description)] if distill.cache else None
     return Teaching(config, record, description, logits)
 
@@ -174,10 +175,10 @@ def build_teacher(teaching: Teaching, world: World, document_end_id: int | None)
     return LiveTeacher(config, teaching.description, mesh=mesh, device=world.device, document_end_id=document_end_id)
 
 
-def check_teacher(config: RunConfig, teacher: ModelIdentity, tokenizer_sha256: str) -> None:
+def check_teacher(config: RunConfig, teacher: ModelIdentity, tokenizer: TokenizerInfo | None) -> None:
     """UserError where the teacher cannot teach this student: other tokens, shorter context, fewer blocks.
 
-    tokenizer_sha256: of the run's data, empty where it is not known.
+    tokenizer: of the run's data, None where it is not known.
     """
     distill, model = config.distill, teacher.config
     assert distill is not None
@@ -188,10 +189,10 @@ def check_teacher(config: RunConfig, teacher: ModelIdentity, tokenizer_sha256: s
             expected="one vocabulary: both distributions are over the same tokens",
             fix="train a teacher on this data, or set model.vocab_size and data.train to what the teacher reads",
         )
-    if tokenizer_sha256 and teacher.tokenizer_sha256 and tokenizer_sha256 != teacher.tokenizer_sha256:
+    if tokenizer is not None and not _reads(teacher, tokenizer):
         raise UserError(
             f"distill.teacher: {teacher.url} reads tokens of the tokenizer {teacher.tokenizer_sha256[:12]}..., the "
-            f"data has those of {tokenizer_sha256[:12]}...",
+            f"data has those of {tokenizer.fingerprint[:12]}...",
             expected="one tokenizer, since the same id means another text in each",
             fix="prepare the data with the teacher's tokenizer.json, or name a teacher that was trained on it",
         )
@@ -209,6 +210,13 @@ def check_teacher(config: RunConfig, teacher: ModelIdentity, tokenizer_sha256: s
             expected="blocks of the teacher counted from 1",
             fix="name one that it has",
         )
+
+
+def _reads(teacher: ModelIdentity, tokenizer: TokenizerInfo) -> bool:
+    """Whether a teacher reads these ids, as far as anybody knows."""
+    if not teacher.tokenizer_sha256 or teacher.tokenizer_sha256 == tokenizer.fingerprint:
+        return True
+    return teacher.tokenizer_file is not None and tokenizer.gives_ids_of(teacher.tokenizer_file)
 
 
 def cache_folders(config: RunConfig, data: Data, teacher: ModelIdentity) -> list[CacheFolder]:

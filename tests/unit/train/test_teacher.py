@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from trainer.config import RunConfig
 from trainer.config_file import load_run_config
+from trainer.data.split import TokenizerInfo
+from trainer.data.tokenizer import tokenizer_fingerprint, train_bpe
 from trainer.errors import UserError
 from trainer.evaluate.identity import ModelIdentity
 from trainer.model.config import GPT2Config
@@ -41,17 +45,36 @@ def folder(tmp_path: Path) -> str:
 @pytest.mark.parametrize(
     ("changes", "tokenizer", "complaint"),
     [
-        ({"vocab_size": 50257}, "", r"has 50257 tokens, model\.vocab_size is 8192"),
+        ({"vocab_size": 50257}, None, r"has 50257 tokens, model\.vocab_size is 8192"),
         ({}, "c" * 64, r"tokenizer bbbbbbbbbbbb\.\.\., the data has those of cccccccccccc"),
-        ({"context": 128}, "", r"accepts 128 tokens, sequence_length is 256"),
-        ({"layers": 1}, "", r"block 2 of runs/t, which has 1"),
+        ({"context": 128}, None, r"accepts 128 tokens, sequence_length is 256"),
+        ({"layers": 1}, None, r"block 2 of runs/t, which has 1"),
     ],
 )
-def test_a_teacher_that_cannot_teach_is_refused(changes: dict[str, int], tokenizer: str, complaint: str) -> None:
+def test_a_teacher_that_cannot_teach_is_refused(changes: dict[str, int], tokenizer: str | None, complaint: str) -> None:
     config = config_of("distill.hidden.layers=[[1, 1], [2, 2]]")
-    check_teacher(config, description(), "")
+    info = TokenizerInfo("t", tokenizer, vocab_size=8192, eos_id=0, path=None) if tokenizer else None
+    check_teacher(config, description(), None)
     with pytest.raises(UserError, match=complaint):
-        check_teacher(config, description(**changes), tokenizer)
+        check_teacher(config, description(**changes), info)
+
+
+def test_a_tokenizer_that_was_saved_in_another_form_is_the_same(tmp_path: Path) -> None:
+    ours, theirs = train_bpe(["the same text " * 9], 300), train_bpe(["the same text " * 9], 300)
+    theirs.enable_truncation(8)
+    other = train_bpe(["quite another one " * 9], 300)
+    files = {name: tmp_path / name for name in ("ours", "theirs", "other")}
+    for name, tokenizer in (("ours", ours), ("theirs", theirs), ("other", other)):
+        tokenizer.save(str(files[name]))
+    info = TokenizerInfo("t", tokenizer_fingerprint(ours), vocab_size=8192, eos_id=0, path=str(files["ours"]))
+    check_teacher(config_of(), read_by(theirs, files["theirs"]), info)
+    with pytest.raises(UserError, match="the same id means another text"):
+        check_teacher(config_of(), read_by(other, files["other"]), info)
+
+
+def read_by(tokenizer: Tokenizer, file: Path) -> ModelIdentity:
+    """A teacher with this tokenizer."""
+    return replace(description(), tokenizer_sha256=tokenizer_fingerprint(tokenizer), tokenizer_file=file)
 
 
 def test_a_teacher_that_does_not_exist_is_refused(tmp_path: Path) -> None:
