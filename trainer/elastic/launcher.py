@@ -284,6 +284,8 @@ class Launcher:
             return EXIT_PREEMPTED
         if outcome.end is End.FINISHED:
             return EXIT_FINISHED
+        if outcome.message not in self._complaint:
+            self._say(f"error: {outcome.message}")
         explain_end(outcome.message)
         return outcome.exit_code
 

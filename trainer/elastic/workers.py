@@ -226,7 +226,8 @@ def judge(
     if clean(codes.values(), told_to_stop=told_to_stop is not None):
         return Outcome(End.PREEMPTED, EXIT_PREEMPTED, told_to_stop or Reason.PREEMPTED)
     if told_to_stop is not None and clean(own.values(), told_to_stop=True):
-        return Outcome(End.STOPPED, EXIT_FAILED, told_to_stop, "not saved within elastic.grace_seconds: killed")
+        late = "not saved within elastic.grace_seconds: killed; what came after the newest checkpoint is done again"
+        return Outcome(End.STOPPED, EXIT_FAILED, told_to_stop, late)
     return Outcome(End.FAILED, EXIT_FAILED, _reason(own, reports), message)
 
 

@@ -51,6 +51,7 @@ def test_second_ctrl_c_quits_at_once_and_leaves_nothing_running(make_training: M
     assert all(worker.is_running() for worker in workers)
     os.killpg(process.popen.pid, signal.SIGINT)
     assert process.wait() == 1, process.text
+    assert process.text.endswith("error: a second Ctrl+C: ended without a save\n")
     assert len(workers) == 2
     wait_until_gone(workers)
     assert training.checkpoints() == []
