@@ -7,10 +7,12 @@ so that a neighbour's burst of load or a change of clock spoils single rounds an
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import datetime
 import gc
+import json
 import multiprocessing
 import os
 import platform
@@ -63,6 +65,30 @@ def write_random_tokens(path: Path, *, vocab_size: int, tokens: int, seed: int =
     cumulative = np.cumsum(frequencies / frequencies.sum())
     uniform = np.random.default_rng(seed).random(tokens)
     np.minimum(np.searchsorted(cumulative, uniform), vocab_size - 1).astype(np.uint16).tofile(path)
+
+
+def measure_sizes(
+    description: str | None,
+    sizes: Mapping[str, Any],
+    compare: Callable[..., dict[str, Any]],
+    show: Callable[[str, dict[str, Any]], None],
+    *,
+    bar_ratio: float,
+    threads: int,
+) -> None:
+    """The command line of a benchmark of several sizes: `compare(size, rounds=N)` for each, shown or as one JSON."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=sizes, action="append", help="only this size; may be repeated")
+    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    results = {}
+    for name in arguments.size or sizes:
+        results[name] = compare(sizes[name], rounds=arguments.rounds)
+        if not arguments.json:
+            show(name, results[name])
+    if arguments.json:
+        print(json.dumps({"bar_ratio": bar_ratio, "threads": threads, "hardware": hardware(), "results": results}))
 
 
 class Trainable(Protocol):

@@ -10,8 +10,6 @@ Bar: a median ratio of at least 1.5. Exits with 1 where ids differ.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import Side, Trainable, hardware, interleave, median_ratio
+from benchmarks.common import Side, Trainable, interleave, measure_sizes, median_ratio
 from trainer.model.config import GPT2Config
 from trainer.model.decoder import Decoder
 from trainer.model.hf import export_hf
@@ -53,18 +51,7 @@ SIZES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, action="append", help="only this size; may be repeated")
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    results = {}
-    for name in arguments.size or SIZES:
-        results[name] = compare(SIZES[name], rounds=arguments.rounds)
-        if not arguments.json:
-            print_line(name, results[name])
-    if arguments.json:
-        print(json.dumps({"bar_ratio": BAR, "threads": THREADS, "hardware": hardware(), "results": results}))
+    measure_sizes(__doc__, SIZES, compare, print_line, bar_ratio=BAR, threads=THREADS)
 
 
 def compare(size: Size, *, rounds: int) -> dict[str, Any]:

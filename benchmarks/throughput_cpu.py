@@ -10,8 +10,6 @@ Bar: a median ratio of at least 0.97 against the faster of the two.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import Side, Timing, hardware, interleave, median_ratio, write_random_tokens
+from benchmarks.common import Side, Timing, interleave, measure_sizes, median_ratio, write_random_tokens
 from benchmarks.plain_gpt import PlainGPT, RandomWindows, adamw
 from benchmarks.product import Product
 
@@ -54,18 +52,7 @@ SIZES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, action="append", help="only this size; may be repeated")
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (default 15)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
-    results = {}
-    for name in arguments.size or SIZES:
-        results[name] = compare(SIZES[name], rounds=arguments.rounds)
-        if not arguments.json:
-            print_table(name, results[name])
-    if arguments.json:
-        print(json.dumps({"bar_ratio": BAR, "threads": THREADS, "hardware": hardware(), "results": results}))
+    measure_sizes(__doc__, SIZES, compare, print_table, bar_ratio=BAR, threads=THREADS)
 
 
 def compare(size: Size, *, rounds: int) -> dict[str, Any]:
