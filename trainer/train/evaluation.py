@@ -20,9 +20,9 @@ from trainer.model.decoder import Decoder
 from trainer.parallel.precision import check_precision
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
+from trainer.train.build import build_model
 from trainer.train.datasets import open_data
 from trainer.train.initial_weights import load_checkpoint_weights
-from trainer.train.setup import build_model
 
 
 def evaluate_checkpoint(config: RunConfig, world: World) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from trainer.checkpoint.attempts import AttemptClaim
+from trainer.checkpoint.attempts import Attempt, AttemptClaim
 from trainer.checkpoint.layout import attempt_name
 from trainer.checkpoint.load import Loaded
-from trainer.checkpoint.store import Store
 from trainer.config import RunConfig
 from trainer.elastic.launcher import LAUNCHED_VARIABLE
 from trainer.metrics.console import human_number
@@ -34,21 +33,20 @@ def build_monitor(
     config: RunConfig,
     world: World,
     clock: GoodputClock,
-    *,
     machine: Machine,
     places: list[Place],
-    run: Store,
-    claim: AttemptClaim,
+    attempt: Attempt,
     loaded: Loaded | None,
     progress: Progress,
     history: History | None,
 ) -> Monitor:
     """The monitor of an attempt that has been claimed; rank 0 reads what earlier attempts left."""
+    claim = attempt.claim
     own = loaded is not None and claim.base_checkpoint == loaded.checkpoint.name
     restored = Ledger.from_json(progress.goodput) if own and progress.goodput is not None else None
     began = process_started()
     launched = _launched() or began
-    past = last_ledger(run, claim.attempt) if world.rank == 0 else None
+    past = last_ledger(attempt.run, claim.attempt) if world.rank == 0 else None
     if past is not None:
         account = resumed(past, restored, gpus=world.world_size, began=began, held_since=launched)
     else:

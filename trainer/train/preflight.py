@@ -19,7 +19,8 @@ from trainer.config import RunConfig, total_steps
 from trainer.metrics.trackers.start import check_trackers
 from trainer.train.datasets import open_data
 from trainer.train.initial_weights import find_initial_weights
-from trainer.train.setup import check_order_unchanged, check_ranks, check_same_data, identify
+from trainer.train.restore import check_order_unchanged, check_same_data
+from trainer.train.setup import check_ranks, identify
 from trainer.train.teacher import find_teaching
 
 
