@@ -15,6 +15,14 @@ MakeNodes = Callable[..., Nodes]
 
 
 @pytest.fixture
+def training(tmp_path: Path, dataset: Path) -> Iterator[Training]:
+    """A folder with a run file, and no coordinator."""
+    made = Training(tmp_path / "alone", dataset)
+    yield made
+    made.end()
+
+
+@pytest.fixture
 def make_nodes(tmp_path: Path, dataset: Path) -> Iterator[MakeNodes]:
     """Make a coordinator; keyword arguments change the run file."""
     made: list[Nodes] = []

@@ -21,8 +21,10 @@ TALKS = [
 ]
 
 
-def talks(folder: Path, tokenizer: Path) -> Path:
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory, dataset: Path) -> Path:
     """A set of packed conversations."""
+    folder = tmp_path_factory.mktemp("talks")
     lines = [
         json.dumps({"prompt": f"What is {number}?", "completion": f"It is {number % 7}." * (1 + number % 3)})
         for number in range(300)
@@ -32,7 +34,7 @@ def talks(folder: Path, tokenizer: Path) -> Path:
         "name": "talks",
         "output": "-",
         "sources": [{"type": "conversations", "path": str(folder / "talks.jsonl")}],
-        "tokenizer": {"type": "file", "path": str(tokenizer)},
+        "tokenizer": {"type": "file", "path": str(dataset)},
         "validation_fraction": 0.1,
         "chat": {"template": "plain", "sequence_length": T, "too_long": "cut"},
     }
@@ -40,22 +42,21 @@ def talks(folder: Path, tokenizer: Path) -> Path:
     return folder / "talks"
 
 
-def trained(make_training: MakeTraining, warm: Warm) -> Training:
-    """A run of three steps to start from."""
-    base = make_training(steps=3)
-    assert warm.worker(base).code == 0
-    return base
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, dataset: Path, warm: Warm) -> Training:
+    """A run of three steps to start from; to read alone."""
+    training = Training(tmp_path_factory.mktemp("base"), dataset, {"steps": 3})
+    assert warm.worker(training).code == 0
+    return training
 
 
 def test_instruction_tuning_over_worlds_2_3_1_has_the_losses_of_one_left_alone(
-    make_training: MakeTraining, warm: Warm, dataset: Path, tmp_path: Path
+    make_training: MakeTraining, warm: Warm, base: Training, talks: Path
 ) -> None:
-    base = trained(make_training, warm)
-    folder = talks(tmp_path, dataset)
     settings: dict[str, Any] = {
         "task": "sft",
         "steps": 9,
-        "data": {"train": str(folder)},
+        "data": {"train": str(talks)},
         "initial_weights": f"{base.run}@step:3",
         "evaluate": {"every_steps": 9},
         # The same learning rate however long the run is said to be.
@@ -76,12 +77,10 @@ def test_instruction_tuning_over_worlds_2_3_1_has_the_losses_of_one_left_alone(
 
 
 def test_the_export_renders_what_was_trained_on(
-    make_training: MakeTraining, warm: Warm, dataset: Path, tmp_path: Path
+    make_training: MakeTraining, warm: Warm, base: Training, talks: Path
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    base = trained(make_training, warm)
-    folder = talks(tmp_path, dataset)
-    tuned = make_training(task="sft", steps=2, data={"train": str(folder)}, initial_weights=str(base.run))
+    tuned = make_training(task="sft", steps=2, data={"train": str(talks)}, initial_weights=str(base.run))
     assert warm.worker(tuned).code == 0
     exported = tuned.folder / "hf"
     assert warm.command(tuned, "checkpoints", "export", str(tuned.run), "--output", str(exported)).code == 0
@@ -93,9 +92,8 @@ def test_the_export_renders_what_was_trained_on(
 
 
 def test_fine_tuning_tells_what_is_learned_and_what_is_forgotten(
-    make_training: MakeTraining, warm: Warm, dataset: Path, tmp_path: Path
+    make_training: MakeTraining, warm: Warm, base: Training, dataset: Path, tmp_path: Path
 ) -> None:
-    base = trained(make_training, warm)
     docs = {
         **PIPELINE,
         "name": "docs",
@@ -118,9 +116,9 @@ def test_fine_tuning_tells_what_is_learned_and_what_is_forgotten(
         assert line["forgetting"] == line["general_loss"] - lines[0]["general_loss"]
 
 
-def test_what_does_not_fit_is_refused(make_training: MakeTraining, warm: Warm, dataset: Path, tmp_path: Path) -> None:
-    base = trained(make_training, warm)
-    folder = talks(tmp_path, dataset)
+def test_what_does_not_fit_is_refused(
+    make_training: MakeTraining, warm: Warm, base: Training, talks: Path, dataset: Path, tmp_path: Path
+) -> None:
     start = {"initial_weights": str(base.run)}
     other = {**PIPELINE, "name": "other", "tokenizer": {"type": "bpe", "vocab_size": 512, "sample_bytes": 50_000}}
     prepare(Pipeline.model_validate(other), tmp_path / "other", engine=Processes(1))
@@ -134,8 +132,8 @@ def test_what_does_not_fit_is_refused(make_training: MakeTraining, warm: Warm, d
     cases: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ({"task": "finetune"}, ("initial_weights: task finetune",)),
         ({"task": "sft", **start}, ("does not say which of its tokens are answers", "task: finetune")),
-        ({"data": {"train": str(folder)}}, ("task pretrain", "packed conversations")),
-        ({"task": "finetune", "data": {"train": str(folder)}, **start}, ("task finetune", "packed conversations")),
+        ({"data": {"train": str(talks)}}, ("task pretrain", "packed conversations")),
+        ({"task": "finetune", "data": {"train": str(talks)}, **start}, ("task finetune", "packed conversations")),
         ({"task": "finetune", "model": {"layers": 3}, **start}, ("another model", "model.layers: 3, there 2")),
         ({"task": "finetune", "data": {"train": str(tmp_path / "other")}, **start}, ("tokenizer of fingerprint",)),
         (
@@ -150,7 +148,7 @@ def test_what_does_not_fit_is_refused(make_training: MakeTraining, warm: Warm, d
         ({"task": "finetune", "initial_weights": "nowhere"}, ("nowhere is no folder with a config.json",)),
         ({"task": "finetune", "initial_weights": f"{base.run}@step:77"}, ("no checkpoint 'step:77'",)),
         (
-            {"task": "sft", "sequence_length": 16, "data": {"train": str(folder)}, **start},
+            {"task": "sft", "sequence_length": 16, "data": {"train": str(talks)}, **start},
             ("packed into sequences of 32 tokens",),
         ),
     ]

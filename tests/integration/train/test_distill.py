@@ -25,11 +25,20 @@ SHORT: dict[str, Any] = {"steps": 6, "checkpoint": {"every_steps": 3, "keep": {"
 LORA = {"rank": 3, "alpha": 6, "dropout": 0.0, "targets": ["attention.qkv", "mlp.down"]}
 
 
-@pytest.fixture
-def teacher(make_training: MakeTraining, warm: Warm) -> Training:
-    training = make_training(**SHORT)
+@pytest.fixture(scope="module")
+def trained_teacher(tmp_path_factory: pytest.TempPathFactory, dataset: Path, warm: Warm) -> Training:
+    """To read alone."""
+    training = Training(tmp_path_factory.mktemp("teacher"), dataset, SHORT)
     assert warm.worker(training).code == 0
     return training
+
+
+@pytest.fixture
+def teacher(trained_teacher: Training, make_training: MakeTraining) -> Training:
+    """A copy of it."""
+    copy = make_training(**SHORT)
+    shutil.copytree(trained_teacher.run, copy.run)
+    return copy
 
 
 def student_of(make_training: MakeTraining, teacher: Training, **distill: Any) -> Training:
