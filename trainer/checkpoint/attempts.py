@@ -16,7 +16,14 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.checkpoint.layout import FORMAT, attempt_name, checkpoint_name, marker_bytes, parse_name
+from trainer.checkpoint.layout import (
+    FORMAT,
+    attempt_name,
+    checkpoint_name,
+    marker_bytes,
+    parse_name,
+    require_format,
+)
 from trainer.checkpoint.store import AlreadyExists, Store
 from trainer.errors import Fenced, UserError
 
@@ -131,12 +138,7 @@ def read_claim(run: Store, number: int) -> AttemptClaim:
             expected="the JSON of an attempt's claim",
             fix="restore the file from a backup, or start a run of another name",
         ) from error
-    if claim.format > FORMAT:
-        raise UserError(
-            f"{run.url_of(path)}: format {claim.format}",
-            expected=f"format {FORMAT}, the newest that this program reads",
-            fix="use the program that wrote it, or a newer one",
-        )
+    require_format(f"{run.url_of(path)}: format", claim.format, newest=FORMAT)
     return claim
 
 

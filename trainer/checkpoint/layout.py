@@ -173,12 +173,8 @@ def parse_committed(data: bytes, where: str) -> Committed:
         found = fields["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CorruptCheckpoint(name, MARKER, "is not the JSON of a checkpoint's marker") from error
-    if isinstance(found, int) and found > FORMAT:
-        raise UserError(
-            f"{where}: checkpoint format {found}",
-            expected=f"format {FORMAT}, the newest that this program reads",
-            fix="use the program that wrote it, or a newer one",
-        )
+    if isinstance(found, int):
+        require_format(f"{where}: checkpoint format", found, newest=FORMAT)
     if fields.get("sha256") not in (None, document_sha256(fields)):
         # Before anything is made of it: a wrong loss is as bad as a wrong list of files.
         raise CorruptCheckpoint(name, MARKER, "is not as it was written")
@@ -190,6 +186,16 @@ def parse_committed(data: bytes, where: str) -> Committed:
     if committed.name != name:
         raise CorruptCheckpoint(name, MARKER, f"belongs to {committed.name}")
     return committed
+
+
+def require_format(what: str, found: int, *, newest: int) -> None:
+    """UserError if a document's format is newer than the newest that this program reads."""
+    if found > newest:
+        raise UserError(
+            f"{what} {found}",
+            expected=f"format {newest}, the newest that this program reads",
+            fix="use the program that wrote it, or a newer one",
+        )
 
 
 def document_sha256(fields: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from trainer.checkpoint.layout import MARKER, Checkpoint, marker_bytes
+from trainer.checkpoint.layout import MARKER, Checkpoint, marker_bytes, require_format
 from trainer.checkpoint.store import AlreadyExists
 from trainer.errors import UserError
 from trainer.evaluate.result import Result
@@ -101,12 +101,7 @@ def read_record(checkpoint: Checkpoint, name: str) -> Record:
             expected="the JSON of an evaluation",
             fix="delete the file and evaluate again",
         ) from error
-    if record.format > FORMAT:
-        raise UserError(
-            f"{where}: format {record.format}",
-            expected=f"format {FORMAT}, the newest that this program reads",
-            fix="use the program that wrote it, or a newer one",
-        )
+    require_format(f"{where}: format", record.format, newest=FORMAT)
     return record
 
 
