@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -98,6 +98,19 @@ def decoded(name: str, content: bytes) -> Document:
 def too_long(name: str, num_bytes: int) -> Document:
     """What stands for a document longer than its source takes."""
     return Document(name, None, num_bytes, "too-long")
+
+
+def whole_files(files: Iterable[tuple[str, int]], part_bytes: int) -> list[Part]:
+    """Parts of whole files, given by name and bytes; small ones in a row share one, which has the first one's name."""
+    groups: list[list[str]] = []
+    sizes: list[int] = []
+    for name, num_bytes in files:
+        if not groups or sizes[-1] + num_bytes > part_bytes:
+            groups.append([])
+            sizes.append(0)
+        groups[-1].append(name)
+        sizes[-1] += num_bytes
+    return [Part(names[0], size, tuple(names)) for names, size in zip(groups, sizes, strict=True)]
 
 
 def digest(value: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from pydantic import Field
 
 from trainer.data.fetch.checksums import SUMS_FILE
 from trainer.data.remote import Location, is_hidden, locate, version_of
-from trainer.data.sources.base import FAULTS, Document, Part, Source, digest
+from trainer.data.sources.base import FAULTS, Document, Part, Source, digest, whole_files
 from trainer.data.sources.streams import Broken
 from trainer.errors import UserError
 from trainer.storage_errors import clean_url
@@ -138,15 +139,8 @@ def _url(place: Location, path: str) -> str:
 
 def grouped(files: Iterable[File], part_bytes: int) -> list[Part]:
     """Parts of whole files: small files that follow each other share one."""
-    groups: list[list[File]] = []
-    size = 0
-    for file in files:
-        size += file.num_bytes
-        if not groups or size > part_bytes:
-            groups.append([])
-            size = file.num_bytes
-        groups[-1].append(file)
-    return [_group(group) for group in groups]
+    parts = whole_files(((file.url, file.num_bytes) for file in files), part_bytes)
+    return [replace(part, name=clean_url(part.name) + _more(part)) for part in parts]
 
 
 def cut(files: Sequence[File], can_be_cut: Callable[[File], bool], part_bytes: int) -> list[Part]:
@@ -163,10 +157,8 @@ def cut(files: Sequence[File], can_be_cut: Callable[[File], bool], part_bytes: i
     return parts + grouped(small, part_bytes)
 
 
-def _group(files: Sequence[File]) -> Part:
-    more = f" and {len(files) - 1} more" if len(files) > 1 else ""
-    size = sum(file.num_bytes for file in files)
-    return Part(clean_url(files[0].url) + more, size, tuple(file.url for file in files))
+def _more(part: Part) -> str:
+    return f" and {len(part.files) - 1} more" if len(part.files) > 1 else ""
 
 
 def _ranges(file: File, part_bytes: int) -> list[Part]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from trainer.data import corpus
-from trainer.data.sources.base import Document, Part, Source, digest, document
+from trainer.data.sources.base import Document, Part, Source, digest, document, whole_files
 
 # Parsing is slow, so parts are smaller than those of plain text.
 PART_BYTES = 1_000_000
@@ -25,17 +24,7 @@ class _Docstrings(Source):
     """Read so many of the library's files, in an order that their names decide; null reads all."""
 
     def parts(self) -> list[Part]:
-        parts: list[Part] = []
-        names: list[str] = []
-        size = 0
-        for name, path in self._files():
-            num_bytes = path.stat().st_size
-            if names and size + num_bytes > PART_BYTES:
-                parts.append(Part(names[0], size, tuple(names)))
-                names, size = [], 0
-            names.append(name)
-            size += num_bytes
-        return [*parts, Part(names[0], size, tuple(names))] if names else parts
+        return whole_files(self._sizes(), PART_BYTES)
 
     def read(self, part: Part) -> Iterator[Document]:
         files = dict(corpus.library_files())
@@ -44,8 +33,7 @@ class _Docstrings(Source):
                 yield document(dotted, self.text_of(dotted, text))
 
     def fingerprint(self) -> str:
-        files = [(name, path.stat().st_size) for name, path in self._files()]
-        return digest([corpus.installation(), files])
+        return digest([corpus.installation(), self._sizes()])
 
     def record(self) -> dict[str, Any]:
         return {"type": self.type, "installation": corpus.installation()}
@@ -54,8 +42,9 @@ class _Docstrings(Source):
     def text_of(self, dotted: str, text: str) -> str:
         """What a document says of the thing with this name and docstring."""
 
-    def _files(self) -> list[tuple[str, Path]]:
-        return [(name, path) for name, path in corpus.library_files() if name.endswith(".py")][: self.max_files]
+    def _sizes(self) -> list[tuple[str, int]]:
+        files = [(name, path) for name, path in corpus.library_files() if name.endswith(".py")][: self.max_files]
+        return [(name, path.stat().st_size) for name, path in files]
 
 
 class PythonDocstrings(_Docstrings):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from trainer.data import corpus
-from trainer.data.sources.base import Document, Part, Source, decoded, digest, document
+from trainer.data.sources.base import Document, Part, Source, decoded, digest, document, whole_files
 
 # Enough parts for the cores of a workstation.
 PART_BYTES = 2_000_000
@@ -22,19 +22,7 @@ class PythonLibrary(Source):
     """Stop before the document that would exceed this many bytes; null takes all."""
 
     def parts(self) -> list[Part]:
-        parts: list[Part] = []
-        names: list[str] = []
-        size = taken = 0
-        for name, num_bytes in self._sizes():
-            taken += num_bytes
-            if self.max_bytes is not None and taken > self.max_bytes:
-                break
-            if names and size + num_bytes > PART_BYTES:
-                parts.append(Part(names[0], size, tuple(names)))
-                names, size = [], 0
-            names.append(name)
-            size += num_bytes
-        return [*parts, Part(names[0], size, tuple(names))] if names else parts
+        return whole_files(self._taken(), PART_BYTES)
 
     def read(self, part: Part) -> Iterator[Document]:
         topics, files = dict(corpus.help_topics()), dict(corpus.library_files())
@@ -51,6 +39,14 @@ class PythonLibrary(Source):
 
     def record(self) -> dict[str, Any]:
         return {"type": self.type, "installation": corpus.installation()}
+
+    def _taken(self) -> Iterator[tuple[str, int]]:
+        total = 0
+        for name, num_bytes in self._sizes():
+            total += num_bytes
+            if self.max_bytes is not None and total > self.max_bytes:
+                return
+            yield name, num_bytes
 
     def _sizes(self) -> Iterator[tuple[str, int]]:
         # The reference first: it is small prose, and a cap should not lose it.
