@@ -8,6 +8,7 @@ with its input. What a command leaves behind becomes this process's child, so th
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import Any
 import torch._dynamo  # noqa: F401
 
 # What the commands import when they are called.
+import trainer.cli.main
 import trainer.elastic.launcher
 import trainer.elastic.server
 import trainer.train.warm  # noqa: F401
@@ -38,6 +40,9 @@ def serve() -> None:
     """Fork for each job and report each end; forked children return the job they are for."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     running: dict[int, int] = {}
+    # What is here now is no garbage. Unfrozen, each command that exits would look at all of it, and so copy its pages:
+    # more work than most commands are.
+    gc.freeze()
     print(json.dumps({"ready": True}), flush=True)
     buffer = b""
     while True:
