@@ -118,6 +118,7 @@ def test_compiled_blocks_with_recomputation(tmp_path: Path, recompute: str) -> N
     run = GpuRun(tmp_path)
     output = run.finish("parallel.compile=true", f"parallel.recompute={recompute}")
     assert "run eagerly" not in output
+    assert ", compiled" in output
     assert run.losses()[20] < run.losses()[1] - 1.0
 
 
@@ -125,6 +126,7 @@ def test_broken_compiler_falls_back(tmp_path: Path) -> None:
     run = GpuRun(tmp_path, steps=5)
     output = run.finish("parallel.compile=true", f"parallel.compile_cache={tmp_path / 'cache'}", CC="/bin/false")
     assert "run eagerly" in output
+    assert ", compiled" not in output
     assert len(run.losses()) == 5
 
 

@@ -51,6 +51,11 @@ def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, i
     return True
 
 
+def is_compiled(model: Decoder) -> bool:
+    """Whether its blocks run compiled: what was asked for, and found to work."""
+    return all(block._compiled_call_impl is not None for block in model.blocks)
+
+
 def _try(trial: Decoder, tokens_shape: tuple[int, int], device: torch.device) -> str | None:
     """Compile and run the blocks of `trial`; the first line of what went wrong, or None."""
     for block in trial.blocks:

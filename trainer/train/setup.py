@@ -37,6 +37,7 @@ from trainer.metrics.throughput import ThroughputMeter
 from trainer.metrics.trackers.feed import Trackers
 from trainer.metrics.trackers.start import check_trackers, start_trackers
 from trainer.model.size import count_parameters, trained_flops_per_token
+from trainer.parallel.compile import is_compiled
 from trainer.parallel.precision import check_precision
 from trainer.parallel.world import World
 from trainer.settings import settings_sha256
@@ -96,7 +97,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     machine = Machine(world.device, tells_of_node=world.local_rank == 0)
     places = Ranks(world.save_group).on_all(lambda: machine.place)
     attempt = _claim(config, world, run_store, loaded, identity, places)
-    _introduce(console, config, world, attempt, loaded, steps)
+    _introduce(console, config, world, attempt, loaded, steps, compiled=is_compiled(context.model))
     if teaching is not None:
         console.say(teaching.introduction)
     history = History(run_store, attempt_name(attempt.number)) if world.rank == 0 else None
@@ -246,6 +247,8 @@ def _introduce(
     attempt: Attempt,
     loaded: Loaded | None,
     steps: int,
+    *,
+    compiled: bool,
 ) -> None:
     """What a person wants to know before the first step, derived values included."""
     parallel = config.parallel
@@ -255,7 +258,7 @@ def _introduce(
     console.say(
         f"run {config.name}, attempt {attempt_name(attempt.number)} on {where}: {config.model.family}, "
         f"{human_number(count_parameters(config.model))} parameters, {config.precision}, shard {parallel.shard}"
-        + (", compiled" if parallel.compile else "")
+        + (", compiled" if compiled else "")
     )
     console.say(
         f"{steps} steps of {tokens} tokens ({config.batch.sequences} sequences of {config.sequence_length}, "
