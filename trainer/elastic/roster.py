@@ -111,13 +111,15 @@ def settle(seen: Seen, now: float) -> Seen:
     """Give up launchers that are silent for too long, and end the seats of those that are gone."""
     before = seen.members
     seen = replace(seen, members={key: m for key, m in before.items() if now < silent_at(seen, m)})
-    if seen.round is not None:
-        for seat in seen.round.running:
-            if seat not in seen.members:
-                name = before[seat].host if seat in before else seat
-                message = f"the launcher on {name} is gone: killed, cut off or without power"
-                seen = _ending(seen, seat, SeatEnd(End.LOST, now, Reason.NODE_LOST, message))
-    return seen
+    if seen.round is None:
+        return seen
+    lost = {}
+    for seat in seen.round.running:
+        if seat not in seen.members:
+            name = before[seat].host if seat in before else seat
+            message = f"the launcher on {name} is gone: killed, cut off or without power"
+            lost[seat] = SeatEnd(End.LOST, now, Reason.NODE_LOST, message)
+    return replace(seen, round=replace(seen.round, ends={**seen.round.ends, **lost})) if lost else seen
 
 
 def stood_still(seen: Seen, seconds: float, now: float) -> Seen:
@@ -153,17 +155,9 @@ def carry_out(seen: Seen, decision: Decision, now: float, *, round_id: str) -> S
         return _adopt(seen, decision.round, now)
     if isinstance(decision, Form):
         number = seen.round.number + 1 if seen.round is not None else 1
-        seen = replace(
-            seen,
-            failures=tuple(failures(seen, now)),
-            round=Round(round_id, number, decision.seats),
-            members={
-                key: replace(member, ready_at=None) if key in decision.seats else member
-                for key, member in seen.members.items()
-            },
-        )
-        for seat in decision.seats:
-            seen = _with(seen, replace(seen.members[seat], claim=seen.round))
+        formed = Round(round_id, number, decision.seats)
+        seated = {seat: replace(seen.members[seat], ready_at=None, claim=formed) for seat in decision.seats}
+        return replace(seen, failures=tuple(failures(seen, now)), round=formed, members={**seen.members, **seated})
     return seen
 
 

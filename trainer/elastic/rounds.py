@@ -217,10 +217,11 @@ def _adoption(seen: Seen, now: float) -> Decision | None:
 def _strays(seen: Seen) -> Stop | None:
     """Workers of another round than the current one: cut off for a while, or given up for lost."""
     assert seen.round is not None
+    running = frozenset(seen.round.running)
     strays = tuple(
         member.id
         for member in seen.members.values()
-        if member.claim is not None and (member.claim.id != seen.round.id or member.id not in seen.round.running)
+        if member.claim is not None and (member.claim.id != seen.round.id or member.id not in running)
     )
     if not strays:
         return None
@@ -265,7 +266,8 @@ def _stop(current: Round, seen: Seen, now: float) -> Stop | None:
         end.end is End.PREEMPTED for end in current.ends.values()
     ):
         return Stop(running, save=True, reason=Reason.PREEMPTED, message="a node was told to stop")
-    newcomers = [m for m in _ready(seen) if m.id not in current.seats][: seen.rules.max_nodes - len(running)]
+    seats = frozenset(current.seats)
+    newcomers = [m for m in _ready(seen) if m.id not in seats][: seen.rules.max_nodes - len(running)]
     if newcomers and _called_long_enough(newcomers, len(running), seen.rules.last_call_seconds, seen, now):
         return Stop(running, save=True, reason=Reason.SCALED, message=f"{len(newcomers)} more nodes are here")
     return None
@@ -275,7 +277,7 @@ def _next_round(seen: Seen, now: float) -> Decision:
     """No workers run: who makes up the next world, and whether to wait for more."""
     if now < seen.hold_until:
         return Wait("a new coordinator waits for members of a round that may be running")
-    before = seen.round.seats if seen.round is not None else ()
+    before = frozenset(seen.round.seats if seen.round is not None else ())
     chosen = _ready(seen)[: seen.rules.max_nodes]
     if any(m.id in before and m.ready_at is None and not m.leaving for m in seen.members.values()):
         return Wait("nodes of the last round are on their way back")

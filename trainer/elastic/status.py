@@ -52,7 +52,8 @@ class RunStatus:
         self._lock = threading.Lock()
         self._reported: dict[str, Any] = dict.fromkeys(_REPORTED)
         self._worker_phase = "starting"
-        self._fields: dict[str, Any] = {"run": None, "round": 0, "phase": "waiting", "world_size": 0, "members": []}
+        self._fields: dict[str, Any] = {"run": None, "round": 0, "phase": "waiting", "world_size": 0}
+        self._looked_at: tuple[Seen, float] | None = None
         self._restarts: dict[str, int] = {}
         self._last_error: dict[str, Any] | None = None
         self._exporter = RunExporter(phases=_PHASES, reasons=list(Reason))
@@ -83,18 +84,6 @@ class RunStatus:
         """Take over what the coordinator sees."""
         current = seen.round
         running = current.running if current is not None else ()
-        ranks = _first_ranks(seen)
-        members = [
-            {
-                "id": member.id,
-                "host": member.host,
-                "slots": member.slots,
-                "rank": ranks.get(member.id),
-                "step": member.step,
-                "last_seen_seconds": round(now - member.seen_at, 3),
-            }
-            for member in seen.members.values()
-        ]
         if isinstance(decision, Finish) and decision.exit_code != EXIT_FINISHED:
             self._verdict(decision)
         with self._lock:
@@ -104,13 +93,13 @@ class RunStatus:
                 "phase": self._phase(decision, bool(running)),
                 "world_size": sum(seen.members[seat].slots for seat in running if seat in seen.members),
                 "nodes": {"min": seen.rules.min_nodes, "max": seen.rules.max_nodes},
-                "members": members,
             }
+            self._looked_at = (seen, now)
             self._exporter.look_at(
                 run,
                 phase=self._fields["phase"],
                 world_size=self._fields["world_size"],
-                members=len(members),
+                members=len(seen.members),
                 idle=not running and not isinstance(decision, Finish),
                 now=now,
             )
@@ -118,7 +107,7 @@ class RunStatus:
     def document(self) -> dict[str, Any]:
         """The JSON of /status."""
         with self._lock:
-            return {
+            found = {
                 "format": FORMAT,
                 **self._fields,
                 **self._reported,
@@ -126,6 +115,9 @@ class RunStatus:
                 "restarts": dict(self._restarts),
                 "last_error": self._last_error,
             }
+            looked_at = self._looked_at
+        # Of thousands of members: for who asks, not for every look, and without holding the coordinator up.
+        return {**found, "members": [] if looked_at is None else _members(*looked_at)}
 
     def metrics(self) -> bytes:
         """The text of /metrics."""
@@ -157,6 +149,22 @@ class RunStatus:
 def _now() -> str:
     """UTC, as other times of /status are written."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _members(seen: Seen, now: float) -> list[dict[str, Any]]:
+    """The launchers as /status shows them; now: when they were seen so."""
+    ranks = _first_ranks(seen)
+    return [
+        {
+            "id": member.id,
+            "host": member.host,
+            "slots": member.slots,
+            "rank": ranks.get(member.id),
+            "step": member.step,
+            "last_seen_seconds": round(now - member.seen_at, 3),
+        }
+        for member in seen.members.values()
+    ]
 
 
 def _first_ranks(seen: Seen) -> dict[str, int]:

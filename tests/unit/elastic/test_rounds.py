@@ -279,3 +279,34 @@ def test_a_run_that_is_over_begins_its_next_life_unless_another_owns_it() -> Non
     again = roster.first_comes(seen(current=running("a"), verdict=taken), RULES)
     again = roster.hello(again, ready("b"))
     assert decide(again, NOW) == taken
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+def test_a_look_at_a_thousand_seats_goes_over_them_as_often_as_at_three(
+    monkeypatch: pytest.MonkeyPatch, leaving: bool
+) -> None:
+    """It is made many times a second: once over all seats for each of them would take all of a core."""
+    seats_of = Round.running
+    assert isinstance(seats_of, property)
+    counted: list[int] = []
+
+    def counting(self: Round) -> object:
+        counted[-1] += 1
+        return seats_of.__get__(self)
+
+    monkeypatch.setattr(Round, "running", property(counting))
+    for number in (3, 1000):
+        names = [f"{name:04d}" for name in range(number)]
+        rules = Rules(min_nodes=1, max_nodes=number)
+        formed = roster.carry_out(
+            Seen(0.0, rules, {name: replace(ready("a"), id=name) for name in names}),
+            Form(tuple(names)),
+            NOW,
+            round_id="r",
+        )
+        if leaving:
+            formed = roster.leaving(formed, names[-1])
+        counted.append(0)
+        roster.settle(formed, NOW)
+        assert isinstance(decide(formed, NOW), Stop if leaving else Wait)
+    assert counted[0] == counted[1]
