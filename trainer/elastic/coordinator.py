@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import math
 import time
 import uuid
 from typing import Any
@@ -54,6 +56,13 @@ from trainer.errors import EXIT_USER_ERROR, UserError
 logger = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.1
+# A thousand launchers speak at once when a round ends: one look at the picture answers all of this while.
+_GATHER_SECONDS = 0.01
+# Why there is no round changes with every launcher that comes: told to a thousand for each of them, it is a million.
+_NEWS_SECONDS = 1.0
+# Connections that wait to be taken: all launchers of a run come back at once to a new coordinator.
+_BACKLOG = 4096
+_HOSTS_LOGGED = 8
 # It looks at its picture once a tick: after a gap so long it was not running.
 _STANDSTILL_SECONDS = 1.0
 # A stranger that connects and says nothing is sent away.
@@ -83,6 +92,10 @@ class Coordinator:
         self._told: dict[str, bytes] = {}
         self._refused: dict[str, str] = {}
         self._logged = ""
+        self._why = ""
+        self._why_until = -math.inf
+        """Until when launchers that wait are told no other reason."""
+        self._news = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._conversations: set[asyncio.Task[None]] = set()
         self.status = RunStatus()
@@ -90,7 +103,9 @@ class Coordinator:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which the kernel chooses for 0. UserError if it is taken."""
         try:
-            self._server = await asyncio.start_server(self._converse, host, port, limit=messages.LINE_BYTES)
+            self._server = await asyncio.start_server(
+                self._converse, host, port, limit=messages.LINE_BYTES, backlog=_BACKLOG
+            )
         except OSError as error:
             raise UserError(
                 f"port {port} for launchers cannot be opened ({error.strerror or error})",
@@ -100,10 +115,14 @@ class Coordinator:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def run(self) -> None:
-        """Decide a few times a second until cancelled."""
+        """Decide a few times a second, and soon after news, until cancelled."""
         while True:
+            self._news.clear()
             self._act()
-            await asyncio.sleep(_TICK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_SECONDS):
+                    await self._news.wait()
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def close(self) -> None:
         """Stop listening and hang up."""
@@ -136,8 +155,10 @@ class Coordinator:
             member_id = hello.id
             self._welcome(hello, writer)
             while line := await _line(reader):
-                self._take(member_id, messages.from_launcher(line))
-                self._act()
+                message = messages.from_launcher(line)
+                self._take(member_id, message)
+                if not isinstance(message, Beat):  # which decides nothing before its silence does
+                    self._news.set()
         except NotAMessage as error:
             writer.write(messages.line_of(_refused(f"not understood: {error}")))
         except (TimeoutError, ConnectionError, ValueError):  # ValueError: a line beyond the limit
@@ -145,6 +166,7 @@ class Coordinator:
         finally:
             if member_id is not None and self._writers.get(member_id) is writer:
                 del self._writers[member_id]
+                self._told.pop(member_id, None)
                 self._seen = roster.disconnected(self._seen, member_id, time.monotonic())
             with contextlib.suppress(ConnectionError):
                 writer.close()
@@ -162,8 +184,9 @@ class Coordinator:
             )
         if hello.min_nodes > hello.max_nodes:
             return _refused(f"nodes {hello.min_nodes}:{hello.max_nodes}: the smallest number is above the largest")
-        others = [self._hellos[key] for key in self._seen.members if key != hello.id and key in self._hellos]
-        for other in others:
+        # Those who are here agree with each other: any of them will do.
+        others = (self._hellos[key] for key in self._seen.members if key != hello.id and key in self._hellos)
+        for other in itertools.islice(others, 1):
             for what, ours, theirs in (
                 ("run", hello.run, other.run),
                 ("version", hello.version, other.version),
@@ -179,12 +202,15 @@ class Coordinator:
         return None
 
     def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> None:
+        if not self._seen.members:
+            self._act()  # what the last ones said before they left may have ended the run
         now = time.monotonic()
         before = self._writers.get(hello.id)
         if before is not None:
             before.close()
         self._writers[hello.id] = writer
-        self._hellos = {key: known for key, known in self._hellos.items() if key in self._seen.members}
+        if len(self._hellos) > 2 * len(self._seen.members):
+            self._hellos = {key: known for key, known in self._hellos.items() if key in self._seen.members}
         self._hellos[hello.id] = hello
         self._name = hello.run
         self._told.pop(hello.id, None)
@@ -197,7 +223,7 @@ class Coordinator:
         member = Member(hello.id, hello.host, hello.slots, since=now, seen_at=now, step=hello.step, claim=claim)
         self._seen = roster.hello(self._seen, member)
         logger.info("%s of %s is here with %d workers", hello.id, hello.host, hello.slots)
-        self._act()
+        self._news.set()
 
     def _take(self, member_id: str, message: FromLauncher) -> None:
         """Note what a launcher says."""
@@ -250,11 +276,13 @@ class Coordinator:
             self._seen = roster.carry_out(self._seen, decision, now, round_id=uuid.uuid4().hex)
             # First: who is told of a decision may ask for the status at once.
             self.status.look_at(self._name, self._seen, decision, now)
-            self._announce(decision, before)
+            self._announce(decision, before, now)
             if not isinstance(decision, Adopt):
                 return
 
-    def _announce(self, decision: Decision, before: Round | None) -> None:
+    def _announce(self, decision: Decision, before: Round | None, now: float) -> None:
+        if not isinstance(decision, Wait):
+            self._why_until = -math.inf
         match decision:
             case Form():
                 self._start_round(before)
@@ -265,17 +293,20 @@ class Coordinator:
                     claim = self._seen.members[member_id].claim
                     round_id = claim.id if claim is not None else ""
                     stop = messages.StopWorkers(round=round_id, save=save, reason=reason, message=text)
-                    self._tell(member_id, stop)
+                    self._tell(member_id, messages.line_of(stop))
             case Finish(exit_code=exit_code, reason=reason, message=text):
                 self._log(f"over with exit code {exit_code}: {text}")
-                over = messages.Over(exit_code=exit_code, reason=reason, message=text)
+                over = messages.line_of(messages.Over(exit_code=exit_code, reason=reason, message=text))
                 for member_id in self._seen.members:
                     self._tell(member_id, over)
             case Wait(why=why):
-                self._log(why)
-                for member in self._seen.members.values():
-                    if member.ready_at is not None:
-                        self._tell(member.id, messages.Waiting(why=why))
+                waiting = [member.id for member in self._seen.members.values() if member.ready_at is not None]
+                if why != self._why and now >= self._why_until:
+                    self._why, self._why_until = why, now + _NEWS_SECONDS if waiting else now
+                self._log(self._why)
+                line = messages.line_of(messages.Waiting(why=self._why))
+                for member_id in waiting:
+                    self._tell(member_id, line)
             case Adopt():
                 self._log(f"took over round {decision.round.number} of {len(decision.round.seats)} nodes")
 
@@ -289,21 +320,24 @@ class Coordinator:
             reason = why.reason or Reason.SCALED
             previous = {"reason": reason, "counted": why.end is End.FAILED, "message": why.message}
         self.status.round_formed(previous["reason"] if previous else None)
-        hosts = ", ".join(members[seat].host for seat in current.seats)
+        hosts = ", ".join([members[seat].host for seat in current.seats[:_HOSTS_LOGGED]])
+        more = len(current.seats) - _HOSTS_LOGGED
+        hosts += f" and {more} more" if more > 0 else ""
         self._log(f"round {current.number}: {len(current.seats)} nodes, {world_size} workers ({hosts})")
+        start = messages.Start(
+            round=current.id,
+            number=current.number,
+            seats=current.seats,
+            first_rank=0,
+            world_size=world_size,
+            endpoint=members[current.seats[0]].endpoint,
+            previous_end=previous,
+        )
         first_rank = 0
         for seat in current.seats:
-            start = messages.Start(
-                round=current.id,
-                number=current.number,
-                seats=current.seats,
-                first_rank=first_rank,
-                world_size=world_size,
-                endpoint=members[current.seats[0]].endpoint,
-                previous_end=previous,
-            )
+            # Not checked anew for each: it names all of them.
+            self._tell(seat, messages.line_of(start.model_copy(update={"first_rank": first_rank})))
             first_rank += members[seat].slots
-            self._tell(seat, start)
 
     def _log(self, text: str) -> None:
         """Each decision once: it is made again as long as nothing changes."""
@@ -311,9 +345,8 @@ class Coordinator:
             self._logged = text
             logger.info(text)
 
-    def _tell(self, member_id: str, message: messages.FromCoordinator) -> None:
+    def _tell(self, member_id: str, line: bytes) -> None:
         """Send, unless it was the last thing said; what a broken connection swallows is decided again."""
-        line = messages.line_of(message)
         writer = self._writers.get(member_id)
         if writer is None or self._told.get(member_id) == line:
             return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import resource
 import signal
 import threading
 
@@ -17,12 +19,24 @@ HOST = "127.0.0.1"
 HTTP_PORT = 29480
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # launchers and probes come from other machines
 _PORTS_TRIED = 100
+# A connection for each launcher, and some for readers of its pages.
+_OPEN_FILES = 65536
 
 
 def serve_coordinator(*, port: int, http_port: int, run: str | None) -> None:
     """Serve until SIGTERM or Ctrl+C. UserError if a port is taken: launchers and probes would look for it in vain."""
     configure_logging(rank=0)
+    allow_open_files()
     asyncio.run(_serve_until_told(port, http_port, run))
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit, which is 1,024 where nobody cared, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):  # macOS has a lower limit than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve_until_told(port: int, http_port: int, run: str | None) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import resource
 import select
+import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,11 +17,12 @@ import pytest
 from pydantic import BaseModel
 
 from tests.unit.elastic.hellos import hello
+from trainer.elastic.coordinator import Coordinator
 from trainer.elastic.link import Link
-from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Over, Ready, Start, StopWorkers
+from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Over, Ready, Start, StopWorkers, Waiting
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
-from trainer.elastic.server import HOST, LocalCoordinator
+from trainer.elastic.server import HOST, LocalCoordinator, allow_open_files
 
 
 class Launcher:
@@ -185,3 +190,59 @@ def test_a_launcher_that_says_goodbye_is_forgotten(connect: Connect) -> None:
     other = connect("b", nodes=(1, 5))  # other numbers of nodes bind nobody any more
     other.say(Ready(endpoint="b:1"))
     assert isinstance(other.wait_for(Start), Start)
+
+
+def test_who_waits_is_not_told_of_every_launcher_that_comes(connect: Connect) -> None:
+    began = time.monotonic()
+    launchers = [connect(f"{number:02d}", nodes=(30, 30)) for number in range(30)]
+    for number, launcher in enumerate(launchers):
+        launcher.say(Ready(endpoint="a:1"))
+        if number == 0:
+            launcher.wait_for(Waiting)
+    heard = [message for message in _until_start(launchers[0]) if isinstance(message, Waiting)]
+    assert len(heard) <= 1 + (time.monotonic() - began)  # once a second, whatever the number of launchers
+
+
+def _until_start(launcher: Launcher) -> list[FromCoordinator]:
+    found: list[FromCoordinator] = []
+    while not any(isinstance(message, Start) for message in found):
+        select.select(launcher.link.waitable(), [], [], 0.1)
+        launcher.link.send(Beat())
+        found += launcher.link.receive()
+    return found
+
+
+def test_a_crowd_can_connect_before_the_coordinator_looks() -> None:
+    loop = asyncio.new_event_loop()
+    coordinator = Coordinator(run="small")
+    port = loop.run_until_complete(coordinator.start(HOST, 0))
+    # The loop stands still: whoever comes waits in the kernel, and a launcher waits a second for that.
+    crowd = [socket.create_connection((HOST, port), timeout=5) for _ in range(300)]
+    for one in crowd:
+        one.close()
+    loop.run_until_complete(coordinator.close())
+    loop.close()
+
+
+def test_a_run_over_while_its_last_launcher_left_begins_its_next_life(connect: Connect) -> None:
+    one = connect("a", nodes=(1, 1))
+    one.say(Ready(endpoint="a:1"))
+    start = one.wait_for(Start)
+    assert isinstance(start, Start)
+    one.say(Ended(round=start.round, end=End.INVALID, exit_code=2, message="no such file"), Bye())
+    one.link.close()
+    other = connect("b", nodes=(1, 1))
+    other.say(Ready(endpoint="b:1"))
+    assert isinstance(other.wait_for(Start), Start)
+
+
+def test_the_limit_on_open_files_is_raised() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] != resource.RLIM_INFINITY and before[1] <= 1024:
+        pytest.skip(f"this system allows {before[1]} open files")
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1024
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
