@@ -55,7 +55,7 @@ class Resilience:
     best_interval_seconds: float
     """By Young and Daly, at least the time that a save takes to be written."""
     goodput_ratio: float
-    """Expected share of the time that leads to progress, by Meta's formula."""
+    """Expected share of the time that leads to progress."""
 
 
 @dataclass(frozen=True)

@@ -3,42 +3,15 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.unit.plan.simulated_run import simulated_goodput
 from trainer.plan.failures import expected_goodput_ratio, mean_seconds_between_failures, young_daly_seconds
 
 DAY = 86400.0
-
-
-def simulated_goodput(
-    nodes: int, *, mtbf_per_node_seconds: float, restart_seconds: float, interval_seconds: float, save_seconds: float
-) -> float:
-    """Share of the time that led to progress, of a run in which each machine fails by itself.
-
-    A run works for an interval, stops for a save, and goes on; a failure of any machine takes it back to the newest
-    save and costs a restart, in which machines can fail again.
-    """
-    rng = random.Random(nodes)
-    goal = 3000 * mtbf_per_node_seconds / nodes  # so that thousands of failures happen
-    failures = [rng.expovariate(1 / mtbf_per_node_seconds) for _ in range(nodes)]
-    now = saved = 0.0
-    while saved < goal:
-        end = now + interval_seconds + save_seconds
-        first = min(failures)
-        if first >= end:
-            now, saved = end, saved + interval_seconds
-            continue
-        failed = failures.index(first)
-        now = first + restart_seconds
-        failures[failed] = now + rng.expovariate(1 / mtbf_per_node_seconds)
-        for node, at in enumerate(failures):
-            if at < now:  # another machine went in the meantime: the restart that is under way replaces it too
-                failures[node] = now + rng.expovariate(1 / mtbf_per_node_seconds)
-    return saved / now
 
 
 @pytest.mark.parametrize(
@@ -48,6 +21,7 @@ def simulated_goodput(
         (64, 60.0, 120.0, 900.0, 1.0),
         (128, 153.8, 300.0, 3600.0, 20.0),
         (8, 153.8, 600.0, 900.0, 10.0),
+        (1250, 50.0, 600.0, 900.0, 5.0),  # an hour between failures: rare they are not
     ],
 )
 def test_expected_goodput_is_that_of_a_simulated_run(
