@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainer.checkpoint.store import Store
 from trainer.errors import UserError
+from trainer.paths import PathPart, RelativePath
 
 FORMAT = 1
 CHECKPOINTS = "checkpoints"
@@ -70,7 +71,7 @@ class Committed(BaseModel):
 
     format: int = FORMAT
     nonce: str
-    run: str
+    run: PathPart
     step: int
     tokens: int
     epoch: float
@@ -85,7 +86,7 @@ class Committed(BaseModel):
     committed_at: datetime
     duration_seconds: float
     bytes: int
-    files: dict[str, FileEntry]
+    files: dict[RelativePath, FileEntry]
     sha256: str | None = None
     """Of the rest of the document (`document_sha256`); None in markers of older programs."""
 

@@ -28,6 +28,7 @@ from trainer.checkpoint.reader import CheckpointReader, VerifiedFiles
 from trainer.checkpoint.references import Resolved, resolve
 from trainer.checkpoint.staging import flatten, flatten_below, put_back
 from trainer.checkpoint.store import Store
+from trainer.checkpoint.unpickling import PlainValuesPlanner
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Loaded:
 
 
 def find_checkpoint(run: Store, reference: str = "latest") -> Resolved | None:
-    """The checkpoint to resume from, after its sizes and .metadata were verified, with older ones to fall back to.
+    """The checkpoint to resume from, after sizes were compared and .metadata read, with older ones to fall back to.
 
     None if the run has no checkpoint and `latest` was asked for: only then is a start from scratch right. Call it on
     rank 0, before the claim: the claim names what it returns as its base. UserError if there are checkpoints and none
@@ -62,7 +63,7 @@ def find_checkpoint(run: Store, reference: str = "latest") -> Resolved | None:
         try:
             check_sizes(checkpoint)
             with local_files(checkpoint) as files:
-                files.read(layout.METADATA)
+                CheckpointReader(files, streams=1).read_metadata()
         except CorruptCheckpoint as error:
             _warn_skipped(error)
             skipped.append(str(error))
@@ -136,17 +137,25 @@ def _load_one(
     checkpoint = files.checkpoint
     same_world = checkpoint.committed.world_size == ranks.world_size
 
+    reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
+
     def small_files() -> tuple[bytes, None] | tuple[bytes, bytes]:
+        reader.read_metadata()  # here, because torch hides why it cannot be read
         progress = files.read(layout.PROGRESS)
         return (progress, files.read(layout.rank_file(ranks.rank))) if same_world else (progress, None)
 
     # Gathered only to raise an error everywhere; each rank then uses its own.
     own: list[tuple[bytes, bytes | None]] = []
     ranks.on_all(lambda: own.append(small_files()))
-    reader = CheckpointReader(files, streams=streams, rank=ranks.rank)
     below = flatten_below(tensors)
     try:
-        dcp_load(below, storage_reader=reader, process_group=ranks.group, no_dist=ranks.group is None)
+        dcp_load(
+            below,
+            storage_reader=reader,
+            planner=PlainValuesPlanner(),
+            process_group=ranks.group,
+            no_dist=ranks.group is None,
+        )
     except CheckpointException as error:
         raise _explain(checkpoint, root_cause(error)) from None
     put_back(tensors, flatten(below))

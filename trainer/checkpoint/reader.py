@@ -1,4 +1,4 @@
-"""Reads one rank's part of a checkpoint: only the files its plan needs, each verified before it is unpickled.
+"""Reads one rank's part of a checkpoint: only the files its plan needs, each verified before it is read.
 
 `CheckpointReader` is torch's FileSystemReader over a folder on this machine into which files are fetched from the store
 on demand, in parallel. A local store is read in place. The loader is the main caller.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import pickle
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.futures import Future
 
 from trainer.checkpoint.layout import METADATA, Checkpoint, CorruptCheckpoint, FileEntry
 from trainer.checkpoint.ranks import portable
+from trainer.checkpoint.unpickling import read_metadata
 from trainer.durable import replacing
 
 READ_BYTES = 4 * 2**20
@@ -127,17 +130,19 @@ class CheckpointReader(FileSystemReader):
         self._own_rank = rank
         self._known: Metadata | None = None
 
-    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
-        """The unpickled .metadata, after its hash was compared: torch unpickles it without any restriction.
+    def read_metadata(self, *_args: Any, **_kwargs: Any) -> Metadata:
+        """The .metadata, after its hash was compared, and without what torch would let it do (`unpickling`).
 
         Read once: that of a large world takes long, and whoever loads tensor by tensor asks each time.
         """
         if self._known is None:
             try:
-                with self._files.file(METADATA):
-                    self._known = super().read_metadata(*args, **kwargs)
+                with self._not_followed(METADATA):
+                    self._known = read_metadata(self._files.read(METADATA))
             except Exception as error:
                 raise portable(error, self._own_rank) from None
+            self._known.storage_meta = self._known.storage_meta or StorageMeta()
+            self._known.storage_meta.load_id = self.load_id
         return self._known
 
     def read_data(self, plan: LoadPlan, planner: LoadPlanner) -> Future[None]:
@@ -147,7 +152,7 @@ class CheckpointReader(FileSystemReader):
             per_file.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
 
         def read_one(name: str) -> None:
-            with self._files.file(name):
+            with self._files.file(name), self._not_followed(name):
                 super(CheckpointReader, self).read_data(LoadPlan(per_file[name]), planner)
 
         try:
@@ -159,6 +164,18 @@ class CheckpointReader(FileSystemReader):
         done: Future[None] = Future()
         done.set_result(None)
         return done
+
+    @contextlib.contextmanager
+    def _not_followed(self, name: str) -> Iterator[None]:
+        """Turn a pickle's attempt to call something into a checkpoint that cannot be used."""
+        try:
+            yield
+        except pickle.UnpicklingError as error:
+            # torch's own words go on with advice to load it all the same.
+            blocked = re.search(r"\bGLOBAL (\S+)", str(error))
+            found = f"it names {blocked[1]}, which none needs" if blocked else str(error).partition(". ")[0]
+            reason = f"is no part of a checkpoint: {' '.join(found.split())[:300]}"
+            raise CorruptCheckpoint(self._files.checkpoint.name, name, reason) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -19,6 +19,7 @@ from trainer.checkpoint.layout import Checkpoint, CorruptCheckpoint
 from trainer.checkpoint.load import check_sizes, local_files, root_cause
 from trainer.checkpoint.ranks import quiet_single_process
 from trainer.checkpoint.reader import CheckpointReader, VerifiedFiles
+from trainer.checkpoint.unpickling import PlainValuesPlanner
 from trainer.durable import require_space
 
 _PREFIX = "model."
@@ -76,7 +77,12 @@ class ModelTensors(Mapping[str, torch.Tensor]):
             name: torch.empty(self._stored[name].size, dtype=self._stored[name].properties.dtype) for name in names
         }
         try:
-            dcp_load({_PREFIX.rstrip("."): tensors}, storage_reader=self._reader, no_dist=True)
+            dcp_load(
+                {_PREFIX.rstrip("."): tensors},
+                storage_reader=self._reader,
+                planner=PlainValuesPlanner(),
+                no_dist=True,
+            )
         except CheckpointException as error:
             raise root_cause(error) from None
         return tensors

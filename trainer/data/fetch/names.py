@@ -9,6 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from trainer.data.fetch.config import FetchConfig
 from trainer.errors import UserError
+from trainer.paths import stays_inside
 
 # Kept for us in the target; see `landing`.
 OWN_FOLDER = ".fetch"
@@ -20,7 +21,7 @@ def check_names(names: Iterable[str]) -> None:
     folders: set[str] = set()
     for name in names:
         parts = name.split("/")
-        if any(part in ("", ".", "..") or "\0" in part for part in parts) or parts[0] == OWN_FOLDER:
+        if not stays_inside(name) or parts[0] == OWN_FOLDER:
             raise _bad_name(name, "cannot be stored under its name")
         if name in seen:
             raise _bad_name(name, "is there twice")
