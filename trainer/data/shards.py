@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainer.data.marks import with_marks
 from trainer.durable import durable_rename, write_atomically
 from trainer.errors import UserError
+from trainer.paths import RelativePath
 
 DATASET_FILE = "dataset.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -44,15 +45,15 @@ class _Description(BaseModel):
 class ShardInfo(_Description):
     """One shard file."""
 
-    file: str
+    file: RelativePath
     """Path relative to the folder."""
     documents: int = Field(ge=0)
     tokens: int = Field(ge=0)
     """Tokens, end-of-text tokens included."""
     text_bytes: int = Field(ge=0)
     """UTF-8 bytes of the text behind the tokens."""
-    sha256: str
-    """Hex sha256 of the file."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Hex sha256 of the file; copies of it are named after it."""
     bytes: int | None = None
     """Size of the file; a quick check against truncation."""
 

@@ -24,6 +24,7 @@ from trainer.model.hf_config import from_hf_config, to_hf_config
 from trainer.model.hf_names import Link, links
 from trainer.model.hf_tokenizer import write_json, write_tokenizer
 from trainer.model.safetensors_file import write_safetensors
+from trainer.paths import stays_inside
 
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -106,8 +107,12 @@ def hf_model_config(folder: Path) -> ModelConfig:
 def hf_files(folder: Path) -> list[Path]:
     """The files that hold a folder's weights, in order."""
     index = folder / _INDEX
-    names = sorted(set(_read_json(index).get("weight_map", {}).values())) if index.is_file() else [_WEIGHTS]
+    names = sorted(set(_read_json(index).get("weight_map", {}).values()), key=str) if index.is_file() else [_WEIGHTS]
     for name in names:
+        if not isinstance(name, str) or not stays_inside(name):
+            raise UserError(
+                f"{index} names {name!r}", expected="files of this folder", fix="fetch the folder again from its source"
+            )
         if not (folder / name).is_file():
             raise UserError(
                 f"{folder / name} is not there",

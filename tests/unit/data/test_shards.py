@@ -257,3 +257,23 @@ def test_reading_a_shard_imports_no_pandas(tmp_path: Path) -> None:
 def test_file_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("file", "../../shard.arrow"),
+        ("file", "/etc/shard.arrow"),
+        ("sha256", "../../../../home/user/x"),
+        ("sha256", "A" * 64),
+        ("sha256", ""),
+    ],
+)
+def test_a_description_cannot_name_files_elsewhere(tmp_path: Path, write_set, key: str, value: str) -> None:
+    """A copy in the cache is named after the shard's hash: written there before it is compared."""
+    write_set(tmp_path, train=[60])
+    raw = json.loads((tmp_path / "dataset.json").read_text())
+    raw["splits"]["train"]["shards"][0][key] = value
+    raw["fingerprint"] = fingerprint(raw)
+    with pytest.raises(UserError, match=key):
+        load_dataset_json(json.dumps(raw).encode(), "dataset.json")

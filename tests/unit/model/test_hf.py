@@ -285,6 +285,16 @@ def test_a_file_that_is_no_json_object_is_named(tmp_path: Path, name: str, conte
         import_hf(tmp_path / "in")
 
 
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "/etc/x.safetensors", 7])
+def test_an_index_cannot_name_files_elsewhere(tmp_path: Path, name: object) -> None:
+    export_hf(state_of(random_model(OURS["gpt2"])), OURS["gpt2"], tmp_path / "in")
+    (tmp_path / "in" / "model.safetensors").rename(tmp_path / "elsewhere.safetensors")
+    index = {"weight_map": {"transformer.wte.weight": name}}
+    (tmp_path / "in" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="names"):
+        import_hf(tmp_path / "in")
+
+
 def test_initialised_models_agree_too(tmp_path: Path) -> None:
     model = Decoder(OURS["neox"])
     initialise(model, 1)

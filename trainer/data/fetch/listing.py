@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import unquote, urlsplit
@@ -19,7 +20,7 @@ from trainer.data.fetch.names import check_names, is_wanted, last_part, links
 from trainer.data.fetch.objects import ObjectFile, facts_of
 from trainer.data.fetch.remote import Facts, RemoteFile, Unusable, unusable
 from trainer.data.fetch.retry import Retry
-from trainer.data.fetch.web import Web, WebFile
+from trainer.data.fetch.web import PAGE_BYTES, Web, WebFile
 from trainer.data.remote import is_hidden, locate
 from trainer.errors import UserError
 from trainer.storage_errors import Meaning, clean_url, meaning_of, one_line
@@ -131,11 +132,15 @@ class _Lister:
                 raise _unlistable(url, one_line(error)) from error
         else:
             try:
-                content = await asyncio.to_thread(locate(url).read)
+                content = await asyncio.to_thread(locate(url).read, 0, PAGE_BYTES + 1)
             except FileNotFoundError as error:
                 raise _unlistable(url, "no such file") from error
         try:
-            return (gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content).decode()
+            if content.startswith(b"\x1f\x8b"):
+                # A thousand times its size and more, where somebody means harm: read no further than a list can be.
+                content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(PAGE_BYTES + 1)
+            _check_length(url, len(content))
+            return content.decode()
         except (OSError, EOFError, UnicodeDecodeError) as error:
             raise _unlistable(url, f"not a text: {error}") from error
 
@@ -207,7 +212,13 @@ async def _content(file: RemoteFile) -> bytes:
     async with file.open(0, None, None) as answer:
         async for chunk in answer.chunks:
             content += chunk
+            _check_length(file.url, len(content))
     return bytes(content)
+
+
+def _check_length(url: str, num_bytes: int) -> None:
+    if num_bytes > PAGE_BYTES:
+        raise _unlistable(url, f"more than {PAGE_BYTES:,} bytes: not a list of files")
 
 
 def _with_hashes(items: list[Item], given: Checksums | None) -> list[Item]:

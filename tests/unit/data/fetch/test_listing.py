@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,31 @@ def test_lists_that_cannot_be_stored_are_refused(text: str, found: str, tmp_path
     with pytest.raises(UserError) as caught:
         items_of(Wanted(lists=(str(tmp_path / "list"),)))
     assert found in caught.value.found
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_list_is_read_no_further_than_a_list_can_be(
+    packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed, a line of zeros is a thousandth of itself."""
+    monkeypatch.setattr("trainer.data.fetch.listing.PAGE_BYTES", 10_000)
+    text = b"x" * 2_000_000
+    (tmp_path / "list").write_bytes(gzip.compress(text) if packed else text)
+    with pytest.raises(UserError, match="more than 10,000 bytes"):
+        items_of(Wanted(lists=(str(tmp_path / "list"),), base="https://h/"))
+
+
+def test_sums_in_a_folder_are_read_no_further_either(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.data.fetch.listing.PAGE_BYTES", 10_000)
+    (folder / "SHA256SUMS").write_bytes(b"#" * 20_000)
+    with pytest.raises(UserError, match="more than 10,000 bytes"):
+        items_of(Wanted((str(folder),)))
+
+
+def test_names_inside_an_archive_cannot_lead_out(tmp_path: Path) -> None:
+    """fsspec opens archives as folders; what they call their members is theirs to say."""
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        archive.writestr("../../escaped.txt", "x")
+    with pytest.raises(UserError) as caught:
+        names_of(Wanted((f"zip://::file://{tmp_path}/data.zip",)))
+    assert "cannot be stored under its name" in caught.value.found
