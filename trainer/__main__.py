@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from trainer.elastic.pod import explain_end
 from trainer.errors import EXIT_USER_ERROR, UserError
+from trainer.storage_errors import without_secrets
 
 # Errors of the operating system that tell of a path somebody gave: a file where a folder should be, no right to write.
 _WRONG_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG})
@@ -30,9 +31,11 @@ def main() -> None:
 
 
 def _explain(error: UserError) -> NoReturn:
-    print(f"error: {error}", file=sys.stderr)
+    # What a command was given may be a URL with a signature, and a pod's last words are kept by the API server.
+    words = without_secrets(f"error: {error}")
+    print(words, file=sys.stderr)
     if os.getpid() == 1:
-        explain_end(f"error: {error}")
+        explain_end(words)
     sys.exit(EXIT_USER_ERROR)
 
 

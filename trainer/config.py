@@ -6,6 +6,7 @@ Loading (files, presets, `--set`, complaints) is in `trainer.config_file`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -32,6 +33,8 @@ from trainer.train.config import (
 )
 
 LENGTH_KEYS = ("steps", "epochs", "tokens")
+# Text for the model to go on from, in which an address is nobody's credentials.
+_PROSE = "evaluate.samples.prompts."
 # Tasks that go on from a trained model.
 ADAPTING_TASKS = ("finetune", "sft")
 
@@ -232,21 +235,22 @@ class RunConfig(Settings):
 
     def _secret_problems(self) -> list[str]:
         """This file is copied into the store and into every checkpoint, so no URL in it may open a door."""
-        urls = {
-            "checkpoint.store": self.checkpoint.store,
-            "resume": self.resume,
-            "initial_weights": self.initial_weights or "",
-            "distill.teacher": self.distill.teacher if self.distill else "",
-            "evaluate.samples.tokenizer": self.evaluate.samples.tokenizer or "",
-            **{f"data.train.{i}.path": source.path for i, source in enumerate(self.data.train)},
-            **{f"data.validation.{i}.path": source.path for i, source in enumerate(self.data.validation)},
-        }
+        urls = {key: text for key, text in _texts(self.model_dump()) if not key.startswith(_PROSE)}
         return [
             f"{key}: the URL holds a password, a signature or another query; write {clean_url(url)} and give "
             "credentials in the environment (AWS_*, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_*)"
             for key, url in urls.items()
             if clean_url(url) != url
         ]
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """(key, text) of every text in plain data."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict | list | tuple):
+        for name, below in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts(below, f"{key}.{name}" if key else str(name))
 
 
 def total_steps(config: RunConfig, num_samples: int) -> int:

@@ -26,6 +26,9 @@ EXTRAS = {
 }
 
 
+_CONTAINER_SCHEMES = ("abfs", "abfss", "az", "wasb", "wasbs")
+
+
 class Meaning(Enum):
     """What the caller does about an error."""
 
@@ -66,24 +69,29 @@ def may_heal(error: Exception) -> bool:
 
 
 def clean_url(url: str) -> str:
-    """The URL without what may be secret: user:password before the host, query (signatures) and fragment."""
+    """The URL without what may be secret: user, password or token before the host, query (signatures) and fragment.
+
+    Of a chain such as `simplecache::https://...` each link is cleaned.
+    """
+    return "::".join(_clean_link(link) for link in url.split("::")) if "://" in url else url
+
+
+def _clean_link(url: str) -> str:
     if "://" not in url:
         return url
     parts = urlsplit(url)
-    host = parts.netloc
-    userinfo, at, rest = host.rpartition("@")
-    # In abfs://container@account the part before @ is the container, so only user:password goes.
-    if at and ":" in userinfo:
-        host = rest
+    userinfo, at, host = parts.netloc.rpartition("@")
+    # In abfs://container@account the part before @ is the container.
+    if at and parts.scheme in _CONTAINER_SCHEMES and ":" not in userinfo:
+        host = parts.netloc
     return f"{parts.scheme}://{host}{parts.path}"
 
 
 def without_secrets(text: str) -> str:
     """A client's message with signed queries, keys and passwords in URLs blanked."""
-    text = re.sub(
-        r"(?i)\b(sig|signature|token|accountkey|secret[a-z_]*|password|x-amz-[a-z-]+)=[^&;\s'\"]+", r"\1=***", text
-    )
-    return re.sub(r"://[^/@\s:]+:[^/@\s]+@", "://", text)
+    names = r"sig|signature|token|accountkey|secret[a-z_]*|password|x-(?:amz|goog)-[a-z-]+"
+    text = re.sub(rf"(?i)\b({names})=[^&;\s'\"]+", r"\1=***", text)
+    return re.sub(r"://[^/@\s:]*:[^/@\s]+@", "://", text)
 
 
 def one_line(error: BaseException) -> str:

@@ -71,15 +71,27 @@ def test_every_key_has_a_description() -> None:
 @pytest.mark.parametrize(
     ("key", "url"),
     [
-        ("checkpoint.store", "s3://user:hidden@bucket/runs"),
+        ("checkpoint.store", "s3://user:hidden@bucket/runs"),  # pragma: allowlist secret
         ("resume", "https://account.example/runs?sig=hidden"),
-        ("data.train", "gs://user:hidden@bucket/set"),
+        ("data.train", "gs://user:hidden@bucket/set"),  # pragma: allowlist secret
+        ("data.train", "https://hidden@host/set"),
+        ("data.train", "simplecache::https://host/set?sig=hidden"),
+        ("data.validation", "s3://user:hidden@bucket/set"),  # pragma: allowlist secret
+        ("initial_weights", "s3://user:hidden@bucket/runs/a@best"),  # pragma: allowlist secret
+        ("evaluate.samples.tokenizer", "https://host/tokenizer.json?token=hidden"),
+        ("checkpoint.local", "s3://user:hidden@bucket/x"),  # pragma: allowlist secret
+        ("data.cache.path", "s3://user:hidden@bucket/x"),  # pragma: allowlist secret
     ],
 )
 def test_urls_with_secrets_are_refused_and_not_shown(key: str, url: str) -> None:
     with pytest.raises(UserError, match=f"{key}.*environment") as caught:
         load_run_config("tiny-gpt2", [f"{key}={url}"])
     assert "hidden" not in str(caught.value)
+
+
+def test_a_prompt_may_hold_an_address() -> None:
+    config = load_run_config("tiny-gpt2", ["evaluate.samples.prompts=[see https://host/?q=1 for]"])
+    assert config.evaluate.samples.prompts == ("see https://host/?q=1 for",)
 
 
 def test_a_container_of_an_azure_account_is_no_secret() -> None:

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from trainer.__main__ import main
 from trainer.storage_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
 
 
@@ -52,9 +53,12 @@ def test_the_cause_says_more_than_its_wrapper() -> None:
 @pytest.mark.parametrize(
     ("url", "clean"),
     [
-        ("s3://key:secret@bucket/runs", "s3://bucket/runs"),
+        ("s3://key:secret@bucket/runs", "s3://bucket/runs"),  # pragma: allowlist secret
         ("abfs://container@account.dfs.core.windows.net/runs", "abfs://container@account.dfs.core.windows.net/runs"),
         ("https://host/runs?sig=abc#x", "https://host/runs"),
+        ("https://token@host/runs", "https://host/runs"),
+        ("simplecache::https://u:p4ss@host/x?sig=abc", "simplecache::https://host/x"),  # pragma: allowlist secret
+        ("zip://a.txt::s3://key:secret@bucket/x.zip", "zip://a.txt::s3://bucket/x.zip"),  # pragma: allowlist secret
         ("./runs", "./runs"),
     ],
 )
@@ -62,7 +66,17 @@ def test_urls_are_shown_without_secrets(url: str, clean: str) -> None:
     assert clean_url(url) == clean
 
 
+def test_the_command_line_shows_no_secret_of_an_address_that_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "file:///nowhere/set?X-Amz-Credential=hidden&X-Amz-Signature=hidden&sig=hidden"
+    monkeypatch.setattr("sys.argv", ["gpt-run", "data", "inspect", url])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "hidden" not in capsys.readouterr().err
+
+
 def test_messages_are_shown_without_secrets() -> None:
-    text = "GET https://u:p4ss@host/x?sv=1&sig=abc%2Fdef&se=2 failed; AccountKey=a/b+c==;x"
+    text = "GET https://u:p4ss@host/x?sv=1&sig=abc%2Fdef&se=2 failed; AccountKey=a/b+c==;x"  # pragma: allowlist secret
     assert without_secrets(text) == "GET https://host/x?sv=1&sig=***&se=2 failed; AccountKey=***;x"
     assert one_line(ValueError("a\n b")) == "ValueError: a b"
