@@ -180,11 +180,15 @@ def _figure(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
+# What the API server takes for a number and, with room to spare, for a name and a URL.
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(max_length=253)]
+Url = Annotated[str, Field(max_length=4096)]
 Figure = Annotated[float | None, BeforeValidator(_figure)]
 
 
 class _Member(BaseModel):
-    host: str
+    host: Name
     last_seen_seconds: float = 0.0
 
 
@@ -196,22 +200,22 @@ class _Error(BaseModel):
 
 
 class _Checkpoint(BaseModel):
-    name: str
-    step: int
+    name: Name
+    step: Count
     time: datetime | None = None
-    url: str | None = None
+    url: Url | None = None
 
 
 class _Document(BaseModel):
     phase: str
-    attempt: int | str | None = None
-    step: int | None = None
-    steps_total: int | None = None
+    attempt: Count | Annotated[str, Field(pattern=r"^a\d{1,9}$")] | None = None
+    step: Count | None = None
+    steps_total: Count | None = None
     loss: Figure = None
     tokens_per_second: Figure = None
     mfu_ratio: Figure = None
     members: list[_Member] = Field(default=[], max_length=10_000)
-    restarts: dict[str, int] = {}
+    restarts: dict[str, Count] = {}
     goodput_seconds: dict[str, float] | None = None
     last_checkpoint: _Checkpoint | None = None
     eta_time: datetime | None = None

@@ -65,6 +65,8 @@ _BACKLOG = 4096
 _HOSTS_LOGGED = 8
 # It looks at its picture once a tick: after a gap so long it was not running.
 _STANDSTILL_SECONDS = 1.0
+# Far more than a run has launchers. Each may make us hold a line: whoever reaches the port must not fill the memory.
+_MOST_CONNECTIONS = 2048
 # A stranger that connects and says nothing is sent away.
 _HELLO_SECONDS = 10.0
 
@@ -136,6 +138,9 @@ class Coordinator:
         """One connection, from hello to its end."""
         conversation = asyncio.current_task()
         assert conversation is not None
+        if len(self._conversations) >= _MOST_CONNECTIONS:
+            writer.close()
+            return
         self._conversations.add(conversation)
         conversation.add_done_callback(self._conversations.discard)
         member_id = None

@@ -23,6 +23,8 @@ from trainer.metrics.exporter import RunExporter
 from trainer.metrics.goodput import Bucket
 
 FORMAT = 1
+# Each costs a thread: who reads slowly on purpose must not use up the pod's memory.
+_MOST_READERS = 512
 # What rank 0 may set of /status; what else it reports is for /metrics, or left out.
 _REPORTED = (
     "attempt",
@@ -180,6 +182,24 @@ def _first_ranks(seen: Seen) -> dict[str, int]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(_MOST_READERS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a reader, or no answer where there are too many of them."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """One reader, to its end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader that hangs up in the middle of its answer is no error of ours."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import json
 import resource
 import select
@@ -23,6 +25,7 @@ from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Over, Re
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.server import HOST, LocalCoordinator, allow_open_files
+from trainer.elastic.status import RunStatus, StatusServer
 
 
 class Launcher:
@@ -246,3 +249,38 @@ def test_the_limit_on_open_files_is_raised() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1024
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_connections_are_bounded(
+    coordinator: LocalCoordinator, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reaches the port may connect as often as he likes; each connection could hold a line."""
+    monkeypatch.setattr("trainer.elastic.coordinator._MOST_CONNECTIONS", 2)
+    member = connect("a", nodes=(1, 1))
+    member.say(Ready(endpoint="a:1"))
+    member.wait_for(Start)
+    stranger, too_many = (socket.create_connection((HOST, coordinator.port), timeout=20) for _ in range(2))
+    with stranger, too_many:
+        assert too_many.recv(1) == b"", "hung up on"
+        member.say(Beat(step=3, took_step=True))
+        assert member.link.connected
+
+
+def test_readers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.elastic.status._MOST_READERS", 1)
+    server = StatusServer(RunStatus(), HOST, 0)
+    try:
+        with socket.create_connection((HOST, server.port), timeout=20) as slow:
+            slow.sendall(b"GET /healthz")
+            with socket.create_connection((HOST, server.port), timeout=20) as second:
+                assert second.recv(1) == b"", "hung up on"
+        for _ in range(100):  # the first has gone: its place is free again
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                url = f"http://{HOST}:{server.port}/healthz"
+                with urllib.request.urlopen(url, timeout=20) as answer:
+                    assert answer.read() == b"ok\n"
+                    return
+            time.sleep(0.05)
+        pytest.fail("no place became free")
+    finally:
+        server.close()

@@ -61,6 +61,12 @@ def test_figures_that_are_no_numbers_are_none() -> None:
         document(last_error="broken"),
         document(last_checkpoint={"step": -1}),
         document(attempt="newest"),
+        # What the API server would refuse in a status, or keep for ever: one run's words must not cost the others.
+        document(step=2**63),
+        document(attempt=2**63),
+        document(restarts={"Hung": 2**63}),
+        document(last_checkpoint={"name": "x" * 300, "step": 1}),
+        document(last_checkpoint={"name": "x", "step": 1, "url": "x" * 5000}),
         b"[" * 100_000,
         b"\xff\xfe",
     ],
