@@ -141,3 +141,20 @@ def test_prompt_and_completion_are_a_conversation() -> None:
 def test_a_line_that_is_no_conversation_says_what_is_wrong(line: object, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         read_messages(line)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "''.__class__.__mro__[1].__subclasses__()",
+        "messages.append.__globals__",
+        "self.__init__.__globals__['__builtins__']",
+        "cycler.__init__.__globals__.os.mkdir('x')",
+        "messages.clear()",
+    ],
+)
+def test_a_template_reaches_nothing_but_its_conversation(expression: str) -> None:
+    """It comes with a model from anywhere."""
+    template = ChatTemplate("{{ " + expression + " }}", "given", bos_token="", eos_token="")
+    with pytest.raises(UserError, match="fails"):
+        template.render([{"role": "user", "content": "x"}])
