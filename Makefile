@@ -9,11 +9,14 @@ SEED ?= 1
 WHERE ?= local
 # The helm of the cluster tests' pins, compiled at its first use.
 HELM = $$($(PYTHON) -m tests.cluster.tools helm)
+# Hashes and ids are all over the place, and meant to be; a line that looks like a secret of another kind and is none says
+# `pragma: allowlist secret`.
+NOT_SECRETS := --disable-plugin HexHighEntropyString --disable-plugin Base64HighEntropyString
 # A process that dies ends the tests with the name of the one it was in; replaced, it would leave the others waiting.
 PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check generate constraints bench
+.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check audit generate constraints bench
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -63,13 +66,17 @@ test-cluster: $(STAMP)  ## What users do first, on that cluster or the one of GP
 test-cluster-full: $(STAMP)  ## All cluster tests
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-check: $(STAMP)  ## What CI says first: format, lint, types, import layers, generated files
+check: $(STAMP)  ## What CI says first: format, lint, types, import layers, secrets, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(NOT_SECRETS)
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m charts.generator --check
+
+audit: $(STAMP)  ## Known holes in the versions of constraints.txt, by the Python advisory database (needs pypi.org)
+	$(BIN)/uv tool run pip-audit==2.10.1 --requirement constraints.txt --no-deps --disable-pip
 
 generate: $(STAMP)  ## Write generated files anew
 	$(BIN)/python docs/generate.py

@@ -25,7 +25,7 @@ EVERYTHING: Object = {
         "priorityClassName": "training",
     },
     "store": {
-        "secretName": "keys",
+        "secretName": "keys",  # pragma: allowlist secret
         "secretMountPath": "/keys",
         "env": [{"name": "AWS_REGION", "value": "x"}],
         "serviceAccountAnnotations": {"eks.amazonaws.com/role-arn": "arn"},

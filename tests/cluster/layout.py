@@ -31,7 +31,7 @@ CLUSTER_DOMAIN = "cluster.local"
 API_PORT = 6443
 S3_PORT = 7070
 S3_ACCESS_KEY = "access"
-S3_SECRET_KEY = "secret-key"
+S3_SECRET_KEY = "secret-key"  # pragma: allowlist secret
 
 # Cgroups of pods are below this name in every hierarchy.
 CGROUP = "gpt-run-cluster"

@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 
-SECRET = "store"
+SECRET = "store"  # pragma: allowlist secret
 
 
 @dataclass(frozen=True)

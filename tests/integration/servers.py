@@ -50,7 +50,7 @@ def s3_server(data: Path, *, niceness: int = 0, port: int | None = None) -> Iter
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     else:
         command = [str(go_tool("versitygw")), "--port", f"127.0.0.1:{port}", "posix", str(data)]
-    keys = {"ROOT_ACCESS_KEY": "access", "ROOT_SECRET_KEY": "secret-key"}
+    keys = {"ROOT_ACCESS_KEY": "access", "ROOT_SECRET_KEY": "secret-key"}  # pragma: allowlist secret
     with running(["nice", "-n", str(niceness), *command], port, data / "server.log", keys):
         if shutil.which("go") is None:
             make_bucket("s3", environment)
@@ -87,7 +87,7 @@ def s3_environment(port: int) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "access",
-        "AWS_SECRET_ACCESS_KEY": "secret-key",
+        "AWS_SECRET_ACCESS_KEY": "secret-key",  # pragma: allowlist secret
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",

@@ -28,6 +28,7 @@ def test_switched_ranks_are_pods_times_gpus(chart: Chart) -> None:
         "workers": {"replicas": 2, "min": 2, "max": 3},
         "gpu": {"perWorker": 8},
         "ray": {"version": "2.49.0", "head": {"resources": {"requests": {"cpu": 7}}}},
+        # pragma: allowlist nextline secret
         "store": {"env": [{"name": "AWS_ENDPOINT_URL", "value": "http://s3"}], "secretName": "keys"},
         "coordinator": {"priorityClassName": "high", "nodeSelector": {"pool": "cpu"}},
         "scheduling": {"gang": True, "schedulerName": "gang"},

@@ -142,6 +142,7 @@ def test_the_card_says_where_it_comes_from_and_keeps_secrets(
     described = json.loads((copy / "dataset.json").read_text())
     from trainer.data.shards import DatasetInfo, write_dataset_json
 
+    # pragma: allowlist nextline secret
     source = {"type": "jsonl", "path": ["https://me:geheim@host/a.jsonl?sig=geheim", "/home/me/b.jsonl"]}
     info = write_dataset_json(copy, DatasetInfo.model_validate(described | {"sources": [source]}))
     write_run("runs", copy, MODELS["gpt2"])

@@ -131,7 +131,7 @@ def test_stores(make_training: MakeTraining, start_server: Callable[[str], Serve
     ended = warm.worker(training, gone, environment=server.environment)
     ended.refused("bucket 'no-such-bucket' does not exist", "create it")
 
-    wrong = server.environment | {"AWS_SECRET_ACCESS_KEY": "not-the-secret-key"}
+    wrong = server.environment | {"AWS_SECRET_ACCESS_KEY": "not-the-secret-key"}  # pragma: allowlist secret
     ended = warm.worker(training, f"checkpoint.store={server.url}/runs", environment=wrong)
     ended.refused("access refused", "credentials")
     assert "not-the-secret-key" not in ended.text

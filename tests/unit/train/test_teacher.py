@@ -132,6 +132,7 @@ def test_a_live_teacher_says_what_its_model_says(folder: str) -> None:
         (["distill.cache=true", "distill.top_k=4", "distill.hidden.layers=[[1, 1]]"], r"hidden states are not in the"),
         (["distill.top_k=9000"], r"distill\.top_k: 9000 is more than model\.vocab_size 8192"),
         (["distill.hidden.layers=[[3, 1]]"], r"distill\.hidden\.layers\.0: 3 is more than model\.layers 2"),
+        # pragma: allowlist nextline secret
         (["distill.teacher=s3://key:secret@bucket/run?a=b"], r"distill\.teacher: the URL holds"),
     ],
 )

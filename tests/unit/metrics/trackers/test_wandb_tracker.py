@@ -18,7 +18,7 @@ from trainer.metrics.trackers.config import WandbConfig
 from trainer.metrics.trackers.wandb import ID_FILE, WandbTracker
 from trainer.metrics.trackers.wandb_file import newest_step
 
-SECRET = "not-a-real-key-but-forty-characters-long"
+SECRET = "not-a-real-key-but-forty-characters-long"  # pragma: allowlist secret
 
 
 @pytest.fixture
