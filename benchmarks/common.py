@@ -21,14 +21,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
+Result = TypeVar("Result")
 # Of linux/prctl.h.
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -175,6 +177,24 @@ def processor_seconds(command: Sequence[str]) -> float:
             os.wait()
     after = os.times()
     return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def in_own_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """What a function returns in a fresh process, whose memory is then the function's own; all has to be picklable."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds of a process, all its threads. Linux only."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_megabytes(pid: int, field: str) -> float:
+    """Of a process by a field of /proc: VmRSS, now; VmHWM, the most so far. Linux only."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

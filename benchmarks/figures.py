@@ -237,6 +237,52 @@ def operator_kills(report: Report) -> tuple[str, bool]:
     return figure, report["lost"] == report["doubled"] == 0
 
 
+def coordinator_load(key: str, text: str) -> Figure:
+    def figure(report: Report) -> tuple[str, bool]:
+        result = report["results"]["1024"]
+        return text.format(**result), result[key] <= report["bars"][key]
+
+    return figure
+
+
+def rank_setup(report: Report) -> tuple[str, bool]:
+    result = next(result for result in report["results"] if result["world_size"] == 1024)
+    figure = (
+        f"{result['parameter_ratio']:.3f} and {result['optimizer_ratio']:.3f} ({result['parameter_bytes'] / 1e6:.1f} "
+        f"and {result['optimizer_bytes'] / 1e6:.1f} MB); {result['seconds']:.0f} s, peak "
+        f"{result['peak_megabytes']:.0f} MB"
+    )
+    return figure, max(result["parameter_ratio"], result["optimizer_ratio"]) <= report["bar_ratio"]
+
+
+def checkpoint_metadata(shard: str) -> Figure:
+    def figure(report: Report) -> tuple[str, bool]:
+        result = next(row for row in report["results"] if row["world_size"] == 1024 and row["shard"] == shard)
+        made = result["global_seconds"] + result["write_seconds"]
+        text = f"{result['metadata_bytes'] / 1e6:.1f} MB; made in {made:.1f} s, read in {result['read_seconds']:.1f} s"
+        return text, True
+
+    return figure
+
+
+def data_order_scale(report: Report) -> tuple[str, bool]:
+    last = report["results"][-1]
+    exact = report["epoch_is_exact"] and not any(row["twice"] or row["missing"] for row in report["results"])
+    figure = (
+        f"{last['median_seconds'] * 1e3:.1f} ms, a new loader {last['first_seconds'] * 1e3:.0f} ms; "
+        f"{'each once' if exact else 'not each once'}"
+    )
+    return figure, exact and last["median_seconds"] < report["bar_seconds"]
+
+
+def goodput_scale(report: Report) -> tuple[str, bool]:
+    ours, first_order = (
+        max(abs(row[kind] - row["simulated"]) for row in report["results"]) for kind in ("planned", "first_order")
+    )
+    figure = f"{len(report['results'])} runs: within {ours:.3f} (to first order {first_order:.3f})"
+    return figure, ours <= report["bar"]
+
+
 def distillation(report: Report) -> tuple[str, bool]:
     alone, taught = (report["sides"][side]["losses"] for side in ("alone", "taught"))
     mean = sum(report["differences"]) / len(report["differences"])

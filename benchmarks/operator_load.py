@@ -26,6 +26,7 @@ import numpy as np
 from kubernetes import client, watch
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.common import cpu_seconds, memory_megabytes
 from tests.cluster.operator_plane import NAMESPACE, Plane, Process, plane, pytorchjob, training_run, wait_until
 
 INTERVAL_SECONDS, POLL_SECONDS = 30, 10
@@ -171,21 +172,9 @@ def of(process: Process, name: str) -> dict[str, float]:
     }
 
 
-def cpu_seconds(pid: int) -> float:
-    """Of all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def waiting_seconds(pid: int) -> float:
     """Time that its first thread, the event loop, was ready to run and did not (schedstat's second field)."""
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
-
-
-def memory_megabytes(pid: int, field: str) -> float:
-    """VmRSS: now; VmHWM: the most so far."""
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 def show(report: dict[str, Any]) -> None:
