@@ -16,7 +16,7 @@ NOT_SECRETS := --disable-plugin HexHighEntropyString --disable-plugin Base64High
 PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check audit generate constraints bench
+.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check audit generate constraints bench compare
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -89,6 +89,9 @@ constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
 
 bench: $(STAMP)  ## Measure the figures of the README's table (about an hour)
 	$(BIN)/python -m benchmarks.run_all
+
+compare: $(STAMP)  ## Measure gpt-run and its peers side by side, and draw docs/compare.md (about twenty minutes)
+	$(BIN)/python -m benchmarks.compare
 
 images:  ## Build the container images; IMAGES='trainer --base NAME' and more, IMAGES=--help lists it
 	$(PYTHON) images/build.py $(IMAGES)

@@ -11,15 +11,14 @@ recommends, shards of its recommended size (ours as large as litdata's), and for
 there are cores (`--workers 0` tries none: slower for both). Ours has its default, one thread, and checks the hash of
 every shard it uses; the peers, at their defaults, check none.
 
-mosaicml-streaming asks for an older Transformers than ours, so the peers run in an environment of their own, made once
-from loader_peers.txt with uv; loader_peers.in says what that file was compiled from.
+mosaicml-streaming asks for an older Transformers than ours, so it and litdata run in an environment of their own, made
+once from peers/loader.txt.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -29,22 +28,27 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 
 from benchmarks.common import hardware
+from benchmarks.environments import peer_python
+from benchmarks.hosts import ROOT, Host
 from benchmarks.loader import VOCAB_SIZE, write_set
 from benchmarks.loader_sides import BATCH, LENGTH, SHARD_TOKENS, WINDOW
-from tests.cluster.tools import cache_root, locked
 from tests.integration.servers import s3_server
+from trainer.data.shards import Tokens
 
 BAR_RATIO = 1.0
-ROOT = Path(__file__).parents[1]
-PINS = Path(__file__).with_name("loader_peers.txt")
 OURS = "gpt-run"
 PEERS = ("mosaicml-streaming", "litdata")
+# Measured by the comparison alone; has no requirement that clashes with ours.
+DATASETS = "datasets"
+PARQUET_ROWS = 1000
 MODES = ("cold", "warm")
 
 
@@ -60,33 +64,46 @@ def main() -> None:
         help="DataLoader workers of the peers; several numbers are several sides (default: one per core)",
     )
     parser.add_argument("--folder", type=Path, help="where sets and caches lie for a while (default: in memory)")
-    parser.add_argument("--peers-python", type=Path, help="an interpreter that has both peers")
+    parser.add_argument("--peers-python", type=Path, help="an interpreter that has streaming and litdata")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
-    peers_python = options.peers_python or peers_environment()
-    # In memory where that is a file system: the disk of a shared machine varies more than what is compared.
-    folder = options.folder or (Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    peers_python = options.peers_python or peer_python("loader")
+    with tempfile.TemporaryDirectory(dir=options.folder or memory_folder()) as name:
         result = measure(
             Path(name), peers_python, shards=options.shards, rounds=options.rounds, peer_workers=options.workers
         )
     print(json.dumps(result) if options.json else report(result))
 
 
+def memory_folder() -> Path | None:
+    """A file system in memory, where there is one: the disk of a shared machine varies more than what is compared."""
+    return Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
+
+
 def measure(
-    folder: Path, peers_python: Path, *, shards: int, rounds: int, peer_workers: Sequence[int]
+    folder: Path,
+    peers_python: Path,
+    *,
+    shards: int,
+    rounds: int,
+    peer_workers: Sequence[int],
+    peers: Sequence[str] = PEERS,
 ) -> dict[str, Any]:
     """Write the sets, put them on a server and let the sides take turns."""
-    write_sets(folder / "sets", peers_python, shards)
+    write_sets(folder / "sets", peers_python, shards, peers)
     batches = shards * SHARD_TOKENS // WINDOW // BATCH
     with s3_server(folder / "server") as server, contextlib.ExitStack() as stack:
         # The last is mosaicml-streaming's own.
         os.environ.update(server.environment | {"S3_ENDPOINT_URL": server.environment["AWS_ENDPOINT_URL"]})
         fsspec.filesystem("s3").put(f"{folder / 'sets'}/", f"{server.url}/sets/", recursive=True)
         shutil.rmtree(folder / "sets")
-        pythons = {OURS: Path(sys.executable)} | dict.fromkeys(PEERS, peers_python)
-        hosts = {name: stack.enter_context(Side(python, name)) for name, python in pythons.items()}
-        sides = [(OURS, 1), *((peer, workers) for peer in PEERS for workers in peer_workers)]
+        hosts = {
+            name: stack.enter_context(
+                Host("benchmarks.loader_sides", name, python=peers_python if name in PEERS else None)
+            )
+            for name in (OURS, *peers)
+        }
+        sides = [(OURS, 1), *((peer, workers) for peer in peers for workers in peer_workers)]
         seconds: dict[str, dict[str, list[float]]] = {mode: {} for mode in MODES}
         for number in range(rounds):
             first = number % len(sides)
@@ -94,7 +111,8 @@ def measure(
                 cache = folder / "cache"
                 job = {"remote": f"{server.url}/sets/{name}", "local": str(cache), "workers": workers}
                 for mode in MODES:
-                    spent = hosts[name].run(job | {"batches": batches})
+                    [answer] = hosts[name].ask(job | {"batches": batches})
+                    spent = float(answer["seconds"])
                     seconds[mode].setdefault(name if name == OURS else f"{name}, {workers} workers", []).append(spent)
                 shutil.rmtree(cache)
     tokens = batches * BATCH * LENGTH
@@ -120,11 +138,13 @@ def summary(seconds: Mapping[str, Sequence[float]], tokens: int) -> dict[str, An
     }
 
 
-def write_sets(folder: Path, peers_python: Path, shards: int) -> None:
+def write_sets(folder: Path, peers_python: Path, shards: int, peers: Sequence[str]) -> None:
     """The same tokens as a prepared set and as the peers' sets, each in a folder of its side's name."""
     tokens = np.random.default_rng(1).integers(0, VOCAB_SIZE, shards * SHARD_TOKENS, dtype=np.uint16)
     folder.mkdir()
     write_set(folder / OURS, tokens, shard_tokens=SHARD_TOKENS)
+    if DATASETS in peers:
+        write_parquet(folder / DATASETS, tokens)
     file = folder.with_name("tokens.npy")
     np.save(file, tokens)
     command = [str(peers_python), "-m", "benchmarks.loader_sides", "write", str(file), str(folder)]
@@ -134,59 +154,20 @@ def write_sets(folder: Path, peers_python: Path, shards: int) -> None:
     file.unlink()
 
 
-class Side:
-    """A process that reads epochs with one library; what it needs is imported when this returns."""
-
-    def __init__(self, python: Path, name: str) -> None:
-        self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.loader_sides", name],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+def write_parquet(folder: Path, tokens: Tokens) -> None:
+    """The tokens for Hugging Face datasets: a window a row, a file per shard."""
+    folder.mkdir()
+    for number, shard in enumerate(np.split(tokens, len(tokens) // SHARD_TOKENS)):
+        windows = pa.FixedSizeListArray.from_arrays(pa.array(shard), WINDOW)
+        table = pa.table({"tokens": windows})
+        # Random tokens compress to nothing smaller, and a dictionary of them costs time.
+        parquet.write_table(
+            table,
+            folder / f"train-{number:05d}.parquet",
+            row_group_size=PARQUET_ROWS,
+            compression="none",
+            use_dictionary=False,
         )
-        self._answer()
-
-    def run(self, job: dict[str, Any]) -> float:
-        """Seconds that one epoch took."""
-        assert self._process.stdin is not None, "it is a pipe"
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return float(self._answer()["seconds"])
-
-    def _answer(self) -> dict[str, Any]:
-        """The next line that is an answer; libraries print lines of their own."""
-        assert self._process.stdout is not None, "it is a pipe"
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                answer: dict[str, Any] = json.loads(line)
-                return answer
-        sys.exit(f"{self._process.args!r} ended with {self._process.wait()}; its complaint stands above")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
-
-
-def peers_environment() -> Path:
-    """The Python of an environment with the peers of loader_peers.txt; made at the first use."""
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    key = hashlib.sha256(PINS.read_bytes() + version.encode()).hexdigest()[:16]
-    folder = cache_root() / "loader-peers" / key
-    folder.mkdir(parents=True, exist_ok=True)
-    python = folder / "venv" / "bin" / "python"
-    with locked(folder / "lock"):
-        if not (folder / "complete").exists():
-            beside = Path(sys.executable).with_name("uv")  # where `make` puts it
-            uv = str(beside) if beside.exists() else "uv"
-            make = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder / "venv")]
-            fill = [uv, "pip", "install", "--quiet", "--python", str(python), "--requirement", str(PINS)]
-            for command in (make, fill):
-                subprocess.run(command, check=True)
-            (folder / "complete").touch()
-    return python
 
 
 def report(result: dict[str, Any]) -> str:

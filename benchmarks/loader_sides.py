@@ -1,6 +1,6 @@
 """The sides of `loader_remote`: each loader reads one epoch, in a process of its own.
 
-    PYTHON -m benchmarks.loader_sides SIDE      reads jobs (a line of JSON each) and answers with the seconds they took
+    PYTHON -m benchmarks.loader_sides SIDE      a `benchmarks.hosts` process: answers jobs with the seconds they took
     PYTHON -m benchmarks.loader_sides write TOKENS.npy FOLDER
 
 The second form, with the peers' Python, writes the tokens as the peers' own sets, FOLDER/mosaicml-streaming and
@@ -11,7 +11,6 @@ them. Only numpy and torch are imported here, so that the peers' environment nee
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 import time
@@ -23,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from benchmarks.hosts import serve
 
 LENGTH = 2048
 BATCH = 32
@@ -38,20 +39,26 @@ def main() -> None:
     if sys.argv[1] == "write":
         write_peers(Path(sys.argv[2]), Path(sys.argv[3]))
         return
-    epoch = SIDES[sys.argv[1]]()
+    serve(lambda: reader(SIDES[sys.argv[1]]()))
+
+
+def reader(epoch: Epoch) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What reads an epoch for a job, in a fork of this process."""
     context = multiprocessing.get_context("fork")
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
+
+    def read(job: dict[str, Any]) -> dict[str, Any]:
         mine, theirs = context.Pipe()
-        process = context.Process(target=timed, args=(epoch, json.loads(line), theirs))
+        process = context.Process(target=timed, args=(epoch, job, theirs))
         process.start()
         theirs.close()
         try:
-            answer = mine.recv()
+            answer: dict[str, Any] = mine.recv()
         except EOFError:
             sys.exit(1)  # It said why.
         process.join()
-        print(json.dumps(answer), flush=True)
+        return answer
+
+    return read
 
 
 def timed(epoch: Epoch, job: dict[str, Any], answer: Connection) -> None:
@@ -126,10 +133,29 @@ def litdata() -> Epoch:
     return epoch
 
 
+def datasets() -> Epoch:
+    """Hugging Face's, map-style: Parquet fetched into its cache as Arrow files, which are then mapped."""
+    from datasets import disable_progress_bars, load_dataset  # type: ignore[import-untyped]  # it has no stubs
+
+    disable_progress_bars()
+
+    def collate(samples: list[dict[str, Any]]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([sample["tokens"] for sample in samples]).astype(np.int64))
+
+    def epoch(remote: str, local: str, workers: int) -> Iterable[Any]:
+        data = load_dataset("parquet", data_files=f"{remote}/*.parquet", split="train", cache_dir=local)
+        yield from torch.utils.data.DataLoader(
+            data.with_format("numpy"), batch_size=BATCH, shuffle=True, num_workers=workers, collate_fn=collate
+        )
+
+    return epoch
+
+
 SIDES: dict[str, Callable[[], Epoch]] = {
     "gpt-run": gpt_run,
     "mosaicml-streaming": mosaicml_streaming,
     "litdata": litdata,
+    "datasets": datasets,
 }
 
 

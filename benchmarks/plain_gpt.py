@@ -1,4 +1,4 @@
-"""A plain GPT-2 and its training loop, the way tutorials write it: the yardstick of throughput_cpu.py.
+"""A plain GPT-2 and its training loop, the way tutorials write it: the yardstick of training_sides.py.
 
 Plain modules, PyTorch's attention, cross-entropy over all logits at once, fused AdamW, clipping. No sharding, no
 checkpoint, no shape it could not have been written for.
@@ -77,10 +77,10 @@ def adamw(model: nn.Module, lr: float) -> torch.optim.AdamW:
 class RandomWindows:
     """Batches of windows at random places of a memory-mapped .bin file."""
 
-    def __init__(self, path: Path, *, sequences: int, length: int) -> None:
+    def __init__(self, path: Path, *, sequences: int, length: int, seed: int = 1) -> None:
         self._tokens = np.memmap(path, dtype=np.uint16, mode="r")
         self._sequences, self._length = sequences, length
-        self._random = np.random.default_rng(1)
+        self._random = np.random.default_rng(seed)
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Inputs and targets, each [B, T]."""

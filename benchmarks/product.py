@@ -1,7 +1,7 @@
 """The product's own step loop in the hands of a benchmark: the real set-up, loader, optimizer and train step.
 
-Used by throughput_cpu.py, throughput_gpu.py and save_stall.py. What the train loop does besides (log lines, flags,
-evaluation) is left out; saves are the caller's.
+Used by training_sides.py, throughput_gpu.py, save_stall.py and compare/. What the train loop does besides (log lines,
+flags, evaluation) is left out; saves are the caller's.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import gc
 import sys
 from typing import Any
 
+from trainer.checkpoint.save import Snapshot
 from trainer.config_file import validate_run
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
@@ -19,6 +20,7 @@ from trainer.train.loop import Run, close_run
 from trainer.train.monitoring import process_clock
 from trainer.train.schedule import lr_factor
 from trainer.train.setup import set_up
+from trainer.train.state import data_order, random_state, tensors_of
 from trainer.train.step import Flags, train_step
 
 # A schedule needs an end; no benchmark gets there.
@@ -26,7 +28,7 @@ TOTAL_STEPS = 100_000
 
 
 class Product:
-    """A run at world size 1, set up from the mapping of a run file."""
+    """A run set up from the mapping of a run file: the rank that the environment names, else a world of its own."""
 
     def __init__(self, raw: dict[str, Any]) -> None:
         raw = {key: value for key, value in raw.items() if key not in ("epochs", "tokens")}
@@ -41,6 +43,22 @@ class Product:
     def run(self, steps: int) -> list[float]:
         """Take optimizer steps; returns their losses."""
         return [self._step() for _ in range(steps)]
+
+    def snapshot(self) -> Snapshot:
+        """What the train loop saves."""
+        run = self.live
+        return Snapshot(
+            step=run.progress.step,
+            tokens=run.progress.tokens,
+            epoch=run.progress.epoch,
+            loss=run.progress.loss,
+            validation_loss=None,
+            tensors=tensors_of(run.step.model, run.step.optimizers),
+            progress={**run.progress.to_json(), "data_order": data_order(run.config)},
+            rank_state=random_state(run.step.device),
+            config_yaml=run.identity.config_yaml,
+            hashes=run.identity.hashes,
+        )
 
     def close(self) -> None:
         """Leave as a worker does; nothing else may hold the model any more."""

@@ -28,9 +28,8 @@ from benchmarks.product import Product
 from tests.integration.servers import s3_server
 from trainer.checkpoint.attempts import claim_attempt
 from trainer.checkpoint.config import KeepConfig
-from trainer.checkpoint.save import Saver, SaveResult, Snapshot
+from trainer.checkpoint.save import Saver, SaveResult
 from trainer.checkpoint.store import open_run
-from trainer.train.state import data_order, random_state, tensors_of
 
 BAR_EXTRA_RATIO = 0.05
 THREADS = 2
@@ -98,7 +97,7 @@ def turn(product: Product, saver: Saver | None, steps: int) -> tuple[float, list
     started = time.perf_counter()
     product.run(STEPS_BEFORE)
     if saver is not None:
-        saver.save(snapshot(product))
+        saver.save(product.snapshot())
     product.run(steps - STEPS_BEFORE)
     spent = time.perf_counter() - started
     results = saver.wait() if saver is not None else []
@@ -106,23 +105,6 @@ def turn(product: Product, saver: Saver | None, steps: int) -> tuple[float, list
     if failed:
         raise RuntimeError(f"a save failed: {failed[0]}")
     return spent, results
-
-
-def snapshot(product: Product) -> Snapshot:
-    """What the train loop saves."""
-    run = product.live
-    return Snapshot(
-        step=run.progress.step,
-        tokens=run.progress.tokens,
-        epoch=run.progress.epoch,
-        loss=run.progress.loss,
-        validation_loss=None,
-        tensors=tensors_of(run.step.model, run.step.optimizers),
-        progress={**run.progress.to_json(), "data_order": data_order(run.config)},
-        rank_state=random_state(run.step.device),
-        config_yaml=run.identity.config_yaml,
-        hashes=run.identity.hashes,
-    )
 
 
 def median_of(saves: list[SaveResult], field: str) -> float:

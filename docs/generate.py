@@ -71,7 +71,7 @@ def mapped_files() -> list[Path]:
     """Sources, presets, pipelines and benchmarks, by folder."""
     found = [
         file
-        for folder, pattern in (("trainer", "**/*.py"), ("trainer", "**/*.yaml"), ("benchmarks", "*.py"))
+        for folder, pattern in (("trainer", "**/*.py"), ("trainer", "**/*.yaml"), ("benchmarks", "**/*.py"))
         for file in (ROOT / folder).glob(pattern)
         if file.name != "__init__.py"
     ]

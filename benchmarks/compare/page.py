@@ -1,0 +1,95 @@
+"""The table of the comparison: for a terminal, and as the generated part of docs/compare.md."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.compare.measurement import OURS, Measurement, Part
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "compare.md"
+CHART = ROOT / "docs" / "pictures" / "compare.svg"
+START, END = "<!-- compare:start -->", "<!-- compare:end -->"
+
+Results = dict[str, Any]
+"""By part: hardware, measurements, absent."""
+
+
+def write_page(results: Results, parts: Mapping[str, Part]) -> None:
+    """Replace what stands between the page's markers."""
+    text = PAGE.read_text(encoding="utf-8")
+    block = f"{START}\n{page(results, parts)}\n{END}"
+    text, found = re.subn(f"(?s){START}.*?{END}", lambda _: block, text)
+    if found != 1:
+        sys.exit(f"{PAGE} needs the markers {START} and {END} once")
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def page(results: Results, parts: Mapping[str, Part]) -> str:
+    """The chart, the table of all parts, then what was done in each."""
+    lines = [
+        f"![Ratios of every row, against each peer]({CHART.relative_to(PAGE.parent).as_posix()})",
+        "",
+        "| what | gpt-run | peers (in brackets: how much better gpt-run is) | bar | ratio to the best peer |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for measurement in measurements(results):
+        peers = ", ".join(
+            f"{peer} {shown(measurement, peer)} ({measurement.ratio_to(peer):.2f})" for peer in peers_of(measurement)
+        )
+        bar = "" if measurement.bar is None else f">= {measurement.bar:g}"
+        ours = f"{shown(measurement, OURS)} {measurement.unit}"
+        ratio = f"{measurement.ratio:.2f}{'' if measurement.enough else ' (missed)'}"
+        lines.append(f"| {measurement.what} | {ours} | {peers} | {bar} | {ratio} |")
+    for name, part in parts.items():
+        if name in results:
+            lines += ["", f"**{part.title}**: {part.settings}"]
+            lines += [f"Not measured: {peer} ({words})." for peer, words in results[name]["absent"].items()]
+    return "\n".join([*lines, "", *machines(results)])
+
+
+def machines(results: Results) -> list[str]:
+    """One sentence per machine and day; with several, each names its parts."""
+    seen: dict[str, list[str]] = {}
+    for name, result in results.items():
+        machine = result["hardware"]
+        words = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, {machine['date']}"
+        seen.setdefault(words, []).append(name)
+    if len(seen) == 1:
+        return [f"Measured on {words}." for words in seen]
+    return [f"Measured on {words}: {', '.join(names)}." for words, names in seen.items()]
+
+
+def text_table(results: Results) -> str:
+    """The table for a terminal: a line for each side of each row."""
+    lines = []
+    for measurement in measurements(results):
+        bar = "" if measurement.bar is None else f" (bar {measurement.bar:g}{'' if measurement.enough else ', missed'})"
+        lines.append(f"{measurement.what}, {measurement.unit}: {measurement.ratio:.2f} of the best peer{bar}")
+        lines.append(f"  {OURS:20}{shown(measurement, OURS):>12}")
+        lines += [
+            f"  {peer:20}{shown(measurement, peer):>12}  ours is {measurement.ratio_to(peer):.2f} times as good"
+            for peer in peers_of(measurement)
+        ]
+    lines += [f"{peer}: {words}" for result in results.values() for peer, words in result["absent"].items()]
+    return "\n".join(lines)
+
+
+def measurements(results: Results) -> Iterator[Measurement]:
+    """All rows, part by part."""
+    for result in results.values():
+        yield from map(Measurement.from_json, result["measurements"])
+
+
+def peers_of(measurement: Measurement) -> list[str]:
+    """The sides that are not ours."""
+    return [side for side in measurement.rounds if side != OURS]
+
+
+def shown(measurement: Measurement, side: str) -> str:
+    """A side's value as the tables write it."""
+    return f"{measurement.median(side):,.{measurement.digits}f}"
