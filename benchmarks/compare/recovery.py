@@ -105,7 +105,9 @@ class Torchrun(Side):
     def start(self) -> None:
         options = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "100", "--monitor-interval", "0.1")
         worker = ("-m", "benchmarks.compare.plain_worker", ".")
-        self.training.start(*options, *worker, program=("-m", "torch.distributed.run"))
+        # As in benchmarks.recovery; without it workers that were started anew have been seen to wait for each other.
+        environment = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        self.training.start(*options, *worker, program=("-m", "torch.distributed.run"), environment=environment)
 
 
 class RayTrain(Side):
