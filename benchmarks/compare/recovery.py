@@ -136,6 +136,8 @@ def measure(quick: bool) -> Report:
                     print(error, file=sys.stderr, flush=True)
                     absent[name] = complaint(error)
     found = {name: values for name, values in seconds.items() if name not in absent}
+    if len(found) == 1:
+        raise RuntimeError(f"no peer came back: {absent}")
     what = "from SIGKILL of one of two workers to the next new step"
     return Report([Measurement(what, "s", False, found, bar=BAR)], absent)
 
