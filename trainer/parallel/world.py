@@ -50,13 +50,16 @@ def join_world(*, timeout_seconds: float) -> World:
             "127.0.0.1", 0, is_master=True, wait_for_workers=False
         )
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
+    save_group = dist.new_group(backend="gloo", timeout=_SAVE_TIMEOUT)
+    # Rank 0 may hold the store: it must not leave, for wrong input say, while others still connect through it.
+    dist.barrier(save_group)
     return World(
         rank=rank,
         world_size=world_size,
         local_rank=local_rank,
         local_world_size=int(environment.get("LOCAL_WORLD_SIZE", "1")),
         device=device,
-        save_group=dist.new_group(backend="gloo", timeout=_SAVE_TIMEOUT),
+        save_group=save_group,
     )
 
 
