@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
-from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata
 from torch.distributed.checkpoint.planner import ReadItem
 
 _METADATA = "torch.distributed.checkpoint.metadata"
@@ -42,11 +42,20 @@ class _MetadataUnpickler(pickle.Unpickler):
     """Knows the classes of a checkpoint's metadata; any other is refused before it is looked up."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
+        if (module_name, global_name) == ("builtins", "getattr"):
+            return _memory_format
         known = (module_name, global_name) in _KNOWN
         is_dtype = module_name == "torch" and isinstance(getattr(torch, global_name, None), torch.dtype)
         if known or is_dtype:
             return super().find_class(module_name, global_name)
         raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which none needs")
+
+
+def _memory_format(kind: Any, name: Any) -> _MEM_FORMAT_ENCODING:
+    """What stands in the place of `getattr`, by which Python 3.11.0 to 3.11.3 pickle a member of an enumeration."""
+    if kind is _MEM_FORMAT_ENCODING and isinstance(name, str) and name in _MEM_FORMAT_ENCODING.__members__:
+        return _MEM_FORMAT_ENCODING[name]
+    raise pickle.UnpicklingError("it names builtins.getattr for more than a memory format, which none needs")
 
 
 def read_metadata(data: bytes) -> Metadata:
