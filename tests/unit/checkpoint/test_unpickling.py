@@ -15,7 +15,12 @@ from typing import Any
 import fsspec
 import pytest
 import torch
-from torch.distributed.checkpoint.metadata import BytesStorageMetadata, Metadata, MetadataIndex
+from torch.distributed.checkpoint.metadata import (
+    _MEM_FORMAT_ENCODING,
+    BytesStorageMetadata,
+    Metadata,
+    MetadataIndex,
+)
 
 from tests.integration.checkpoint.helpers import MODEL_SHA256, claim, load, make_snapshot, make_state, overwrite, save
 from trainer.checkpoint.layout import CorruptCheckpoint, parse_committed
@@ -108,6 +113,25 @@ def test_plain_values_come_back(run: Store) -> None:
 def test_what_is_no_metadata(data: bytes) -> None:
     with pytest.raises(pickle.UnpicklingError):
         read_metadata(data)
+
+
+class ByGetattr:
+    """Pickled as Python 3.11.0 to 3.11.3 pickle a member of an enumeration."""
+
+    def __init__(self, of: Any, name: str) -> None:
+        self._of, self._name = of, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (getattr, (self._of, self._name))
+
+
+def test_a_memory_format_may_be_named_by_getattr_and_nothing_else() -> None:
+    format_ = _MEM_FORMAT_ENCODING.TORCH_CONTIGUOUS_FORMAT
+    found = read_metadata(pickle.dumps(Metadata({}, ByGetattr(_MEM_FORMAT_ENCODING, format_.name))))
+    assert found.planner_data is format_
+    for of, name in ((_MEM_FORMAT_ENCODING, "mro"), (torch.Size, "numel")):
+        with pytest.raises(pickle.UnpicklingError, match=r"builtins\.getattr for more than a memory format"):
+            read_metadata(pickle.dumps(Metadata({}, ByGetattr(of, name))))
 
 
 @pytest.mark.parametrize("name", ["../../../x", "/etc/x", "a/../../x", "a//x", "", "./x", "a\0b"])
