@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -195,6 +196,15 @@ def memory_megabytes(pid: int, field: str) -> float:
     """Of a process by a field of /proc: VmRSS, now; VmHWM, the most so far. Linux only."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024 / 1e6
+
+
+def replace_between(page: Path, start: str, end: str, content: str) -> None:
+    """Put `content` between the two markers of a page; SystemExit where they are not there once."""
+    block = f"{start}\n{content}\n{end}"
+    text, found = re.subn(f"(?s){start}.*?{end}", lambda _: block, page.read_text(encoding="utf-8"))
+    if found != 1:
+        sys.exit(f"{page} needs the markers {start} and {end} once")
+    page.write_text(text, encoding="utf-8")
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:

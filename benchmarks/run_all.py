@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import hardware
+from benchmarks.common import hardware, replace_between
 from benchmarks.figures import Report
 from benchmarks.rows import ROWS
 
@@ -78,12 +77,7 @@ def run(script: str) -> Report | None:
 
 def write_table(results: dict[str, Any]) -> None:
     """Replace what stands between the README's markers."""
-    text = README.read_text(encoding="utf-8")
-    block = f"{START}\n{table(results)}\n{END}"
-    text, found = re.subn(f"(?s){START}.*?{END}", lambda _: block, text)
-    if found != 1:
-        sys.exit(f"{README} needs the markers {START} and {END} once")
-    README.write_text(text, encoding="utf-8")
+    replace_between(README, START, END, table(results))
 
 
 def table(results: dict[str, Any]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import replace_between
 from benchmarks.compare.measurement import OURS, Measurement, Part
 
 ROOT = Path(__file__).parents[2]
@@ -21,12 +20,7 @@ Results = dict[str, Any]
 
 def write_page(results: Results, parts: Mapping[str, Part]) -> None:
     """Replace what stands between the page's markers."""
-    text = PAGE.read_text(encoding="utf-8")
-    block = f"{START}\n{page(results, parts)}\n{END}"
-    text, found = re.subn(f"(?s){START}.*?{END}", lambda _: block, text)
-    if found != 1:
-        sys.exit(f"{PAGE} needs the markers {START} and {END} once")
-    PAGE.write_text(text, encoding="utf-8")
+    replace_between(PAGE, START, END, page(results, parts))
 
 
 def page(results: Results, parts: Mapping[str, Part]) -> str:
