@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,16 @@ from torch.distributed.checkpoint.metadata import (
     MetadataIndex,
 )
 
-from tests.integration.checkpoint.helpers import MODEL_SHA256, claim, load, make_snapshot, make_state, overwrite, save
+from tests.integration.checkpoint.helpers import (
+    MODEL_SHA256,
+    Bomb,
+    claim,
+    load,
+    make_snapshot,
+    make_state,
+    overwrite,
+    save,
+)
 from trainer.checkpoint.layout import CorruptCheckpoint, parse_committed
 from trainer.checkpoint.load import find_checkpoint, load_checkpoint
 from trainer.checkpoint.manage import pull_checkpoint
@@ -33,16 +41,6 @@ from trainer.checkpoint.unpickling import read_metadata
 from trainer.errors import UserError
 
 OLDER, NEWER = "step-00000001-a0001", "step-00000002-a0001"
-
-
-class Bomb:
-    """Unpickled, it makes a folder."""
-
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.mkdir, (str(self._trace),))
 
 
 @pytest.fixture

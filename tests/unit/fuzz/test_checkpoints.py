@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.integration.checkpoint.helpers import MODEL_SHA256, claim, make_snapshot, make_state, save
+from tests.integration.checkpoint.helpers import MODEL_SHA256, Bomb, claim, make_snapshot, make_state, save
 from tests.unit.fuzz.mutations import changed, damaged, few
 from trainer.checkpoint.attempts import read_claims
 from trainer.checkpoint.layout import CorruptCheckpoint, parse_committed, read_checkpoints
@@ -24,16 +23,6 @@ from trainer.checkpoint.store import Store, open_run
 from trainer.errors import UserError
 
 OLDER, NEWER = "step-00000001-a0001", "step-00000002-a0001"
-
-
-class Bomb:
-    """Unpickled, it leaves a trace."""
-
-    def __init__(self, trace: Path) -> None:
-        self._trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (os.mkdir, (str(self._trace),))
 
 
 @pytest.fixture(scope="module")
