@@ -35,17 +35,13 @@ BAR = 0.75
 MB = 1e6
 LARGE = {"family": "gpt2"}
 SMALL = {"family": "gpt2", "vocab_size": 256, "layers": 1}
-# Linux keeps the highest value of a process itself; `ru_maxrss` would begin with that of the parent it was forked from.
-PEAK = """
-from pathlib import Path
-print("peak", Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-"""
+PEAK = "from trainer.metrics.resident import peak_resident_bytes; print('peak', peak_resident_bytes())"
 STREAMED = f"""
 from trainer.__main__ import main
 try:
     main()
 finally:
-    exec({PEAK!r})
+    {PEAK}
 """
 WHOLE = f"""
 import sys
@@ -115,7 +111,7 @@ def peak_bytes(side: str, run: str) -> int:
         "whole": [WHOLE, f"runs/{run}", f"{side}-{run}.safetensors"],
     }[side]
     result = subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True, check=True)
-    return int(result.stdout.rpartition("peak ")[2]) * 1024
+    return int(result.stdout.rpartition("peak ")[2])
 
 
 if __name__ == "__main__":
