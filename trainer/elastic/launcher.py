@@ -275,19 +275,21 @@ class Launcher:
     def _exit_code(self, outcome: Outcome | None) -> int:
         if self._over is not None:
             if self._over.exit_code != EXIT_FINISHED:
-                if self._over.message not in self._complaint:
-                    prefix = "" if self._over.message.startswith("error: ") else "error: "
-                    self._say(f"{prefix}{self._over.message}")
+                self._complain(self._over.message)
                 explain_end(self._over.message, self._over.reason if isinstance(self._over, Over) else None)
             return self._over.exit_code
         if outcome is None or outcome.end is End.PREEMPTED:
             return EXIT_PREEMPTED
         if outcome.end is End.FINISHED:
             return EXIT_FINISHED
-        if outcome.message not in self._complaint:
-            self._say(f"error: {outcome.message}")
+        self._complain(outcome.message)
         explain_end(outcome.message)
         return outcome.exit_code
+
+    def _complain(self, message: str) -> None:
+        """Say why this machine leaves, unless that was said when its workers ended."""
+        if message not in self._complaint:
+            self._say(message if message.startswith("error: ") else f"error: {message}")
 
     def _look(self, sentinels: Sequence[int]) -> list[messages.FromCoordinator]:
         """Wait a moment, or until something stirs; keep the connection alive; the coordinator's messages."""

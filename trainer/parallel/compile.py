@@ -30,10 +30,10 @@ def use_compile_cache(config: ParallelConfig) -> None:
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
 
 
-def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, int], device: torch.device) -> bool:
+def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, int], device: torch.device) -> None:
     """Compile the blocks of `model` in place if the one-block decoder `trial` compiles and runs on every rank.
 
-    Returns whether the blocks are compiled; the reason why not is logged.
+    The reason why not is logged; `is_compiled` tells which it was.
     """
     failure = _try(trial, tokens_shape, device)
     failed = torch.tensor(float(failure is not None), device=device)
@@ -45,10 +45,9 @@ def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, i
             dist.get_world_size(),
             failure or "see the log of the other ranks",
         )
-        return False
+        return
     for block in model.blocks:
         block.compile()
-    return True
 
 
 def is_compiled(model: Decoder) -> bool:
