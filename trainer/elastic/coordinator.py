@@ -168,6 +168,8 @@ class Coordinator:
             writer.write(messages.line_of(_refused(f"not understood: {error}")))
         except (TimeoutError, ConnectionError, ValueError):  # ValueError: a line beyond the limit
             pass
+        except asyncio.CancelledError:
+            pass  # we hang up; asyncio of Python 3.11 complains of a conversation that ends as cancelled
         finally:
             if member_id is not None and self._writers.get(member_id) is writer:
                 del self._writers[member_id]

@@ -195,6 +195,16 @@ def test_a_launcher_that_says_goodbye_is_forgotten(connect: Connect) -> None:
     assert isinstance(other.wait_for(Start), Start)
 
 
+def test_it_hangs_up_on_its_launchers_without_a_complaint(caplog: pytest.LogCaptureFixture) -> None:
+    coordinator = LocalCoordinator("small")
+    launcher = Launcher(coordinator, "a", nodes=(2, 2))
+    launcher.say(Ready(endpoint="a:1"))
+    launcher.wait_for(Waiting)
+    coordinator.close()
+    launcher.link.close()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
 def test_who_waits_is_not_told_of_every_launcher_that_comes(connect: Connect) -> None:
     began = time.monotonic()
     launchers = [connect(f"{number:02d}", nodes=(30, 30)) for number in range(30)]
