@@ -262,7 +262,7 @@ class Launcher:
         assert self._start is not None
         if outcome.end in (End.FAILED, End.FENCED, End.INVALID, End.STUCK):
             self._complaint = outcome.message
-            self._say(outcome.message)
+            self._say(_as_error(outcome.message))
         self._ended = Ended(
             round=self._start.round,
             end=outcome.end,
@@ -289,7 +289,7 @@ class Launcher:
     def _complain(self, message: str) -> None:
         """Say why this machine leaves, unless that was said when its workers ended."""
         if message not in self._complaint:
-            self._say(message if message.startswith("error: ") else f"error: {message}")
+            self._say(_as_error(message))
 
     def _look(self, sentinels: Sequence[int]) -> list[messages.FromCoordinator]:
         """Wait a moment, or until something stirs; keep the connection alive; the coordinator's messages."""
@@ -363,3 +363,8 @@ class Launcher:
 def _tells_of_a_hang(message: messages.FromCoordinator, start: Start) -> TypeGuard[StopWorkers]:
     """Whether workers elsewhere hang: what ours wait for says who keeps whom waiting, so their stacks are kept too."""
     return isinstance(message, StopWorkers) and message.round == start.round and message.reason is Reason.HUNG
+
+
+def _as_error(message: str) -> str:
+    """A message as it is printed: what does not say so already is an error."""
+    return message if message.startswith(("error: ", "Traceback ")) or not message else f"error: {message}"

@@ -30,11 +30,14 @@ from trainer.metrics.console import configure_logging
 from trainer.metrics.goodput import Bucket, GoodputClock
 from trainer.metrics.summary import closing_summary
 from trainer.parallel.world import World, join_world, leave_world
-from trainer.storage_errors import may_heal
+from trainer.storage_errors import may_heal, one_line
 from trainer.train.evaluation import evaluate_checkpoint
 from trainer.train.loop import NonFiniteLoss, NotSaved, Run, close_run, train
 from trainer.train.monitoring import process_clock
 from trainer.train.setup import set_up
+
+# What gloo and NCCL say; torch has no class for it.
+_PEER_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
 def run_worker(reference: str, overrides: Sequence[str], signals: StopFlag, pulse: Pulse) -> int:
@@ -59,9 +62,16 @@ def report_of(error: Exception, rank: int) -> Report:
         code, reason = EXIT_USER_ERROR, Reason.CONFIG_INVALID
     elif isinstance(error, _StoppedAtTheStart):
         code, reason, message = EXIT_PREEMPTED, Reason.PREEMPTED, ""
+    elif _lost_a_peer(error):
+        message = f"error: rank {rank} lost a peer, whose own end says more: {one_line(error)}"
     elif not isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed):
         message = "".join(traceback.format_exception(error))
     return Report(rank, code, reason, message, time.time_ns())
+
+
+def _lost_a_peer(error: Exception) -> bool:
+    """Whether a collective broke since another rank had ended: where in our code it did is of no interest."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _PEER_GONE)
 
 
 def reason_of(error: Exception) -> Reason:

@@ -9,7 +9,7 @@ from trainer.checkpoint.ranks import TransferFailed
 from trainer.elastic.reasons import Reason
 from trainer.errors import Fenced
 from trainer.train.loop import NonFiniteLoss, NotSaved
-from trainer.train.worker import reason_of
+from trainer.train.worker import reason_of, report_of
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,16 @@ def test_memory_that_a_cpu_has_not() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert reason_of(caught.value) is Reason.OUT_OF_MEMORY
+
+
+def test_a_peer_that_has_gone_is_told_in_a_line_and_a_mistake_of_ours_with_its_traceback() -> None:
+    gone = "[third_party/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:58498"
+    told = report_of(_raised(RuntimeError(gone)), 1).message
+    assert told == f"error: rank 1 lost a peer, whose own end says more: RuntimeError: {gone}"
+    assert "_raised" in report_of(_raised(RuntimeError("the size of a tensor")), 1).message
+
+
+def _raised(error: Exception) -> Exception:
+    with pytest.raises(type(error)) as caught:
+        raise error
+    return caught.value
