@@ -74,6 +74,16 @@ def test_files_have_every_gpu_and_metrics_the_first_eight(tmp_path: Path) -> Non
     assert performance["rank_step_seconds"] == {"min": 1.0, "median": 1.0, "max": 2.0}
 
 
+def test_an_account_has_its_own_time_however_old_the_head_is(tmp_path: Path) -> None:
+    began = datetime.now(UTC)
+    one = monitor(tmp_path, gpus(1), clock=GoodputClock(began=began))
+    one.take_readings([Reading()], HEAD, None)
+    (performance,) = lines(tmp_path, "performance")
+    spent = datetime.fromisoformat(performance["time"]) - began
+    # Another millisecond for each that is rounded.
+    assert sum(performance["goodput_seconds"].values()) == pytest.approx(spent.total_seconds(), abs=0.005)
+
+
 def test_shares_add_up_with_and_without_a_sample(tmp_path: Path) -> None:
     one = monitor(tmp_path, gpus(1))
     for profiled in (False, True):
