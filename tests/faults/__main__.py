@@ -4,16 +4,18 @@
 
 Plays the seeds from --seed on, each with a plan drawn from it and nothing else, printed before it runs. Results are
 JSON lines in the folder of --results; seeds that are there already are passed over, so that a campaign that was stopped
-goes on. With `--n 1` the one seed is played whatever is known of it, and what it printed is kept. Exits 1 if something
-did not hold.
+goes on. Ctrl+C and SIGTERM stop it, once the runs under way have ended. With `--n 1` the one seed is played whatever is
+known of it, and what it printed is kept. Exits 1 if something did not hold.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import queue
 import shutil
+import signal
 import statistics
 import sys
 import threading
@@ -65,6 +67,7 @@ class Campaign:
         self._lock = threading.Lock()
         self._alone: dict[tuple[int, float], Alone] = {}
         self._alone_lock = threading.Lock()
+        self._waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def results(self) -> dict[int, dict[str, Any]]:
         """What is known of each seed; of one that was played twice, the later."""
@@ -78,17 +81,23 @@ class Campaign:
             (self._folder / "data").mkdir(exist_ok=True)
             prepare(self._folder / "data")
         Network.cannot()
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
         todo = [seed for seed in seeds if seed not in known]
         for seed in todo:
-            waiting.put(seed)
-        streams = [
-            threading.Thread(target=self._stream, args=(number, waiting)) for number in range(min(jobs, len(todo)))
-        ]
+            self._waiting.put(seed)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        streams = [threading.Thread(target=self._stream, args=(number,)) for number in range(min(jobs, len(todo)))]
         for stream in streams:
             stream.start()
         for stream in streams:
             stream.join()
+
+    def _stop(self, *_: object) -> None:
+        """Play no more seeds: what is under way ends in good order, and leaves nothing behind."""
+        print("stopping after the runs that are under way", file=sys.stderr, flush=True)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
 
     def report(self, seeds: range) -> int:
         """Print what came of the seeds; the exit code."""
@@ -112,7 +121,7 @@ class Campaign:
         )
         return int(bool(failed) or len(results) < len(seeds))
 
-    def _stream(self, number: int, waiting: queue.SimpleQueue[int]) -> None:
+    def _stream(self, number: int) -> None:
         """One thread: runs one after another on processes of their own."""
         folder = self._folder / f"stream-{number}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -121,7 +130,7 @@ class Campaign:
         try:
             while True:
                 try:
-                    seed = waiting.get_nowait()
+                    seed = self._waiting.get_nowait()
                 except queue.Empty:
                     return
                 self._keep(self._play(place, draw(seed), folder))

@@ -17,9 +17,6 @@ _ACCOUNT_SECONDS = 1.0
 # Between looking for the newest checkpoint and the claim that names it lies the load.
 _LOAD_SECONDS = 10.0
 _GENTLE = ("Preempted", "Scaled")
-# A launcher that stands still cannot tell its workers that their peers have gone on without them.
-_MAY_BE_LEFT_ALONE = {Kind.STOP_LAUNCHER, Kind.FREEZE}
-_PEER_GONE = "gloo"
 _MAY_BE_REFUSED = {Kind.STORE_DENIED, Kind.DISK_READ_ONLY, Kind.FLIP_SHARD, *OF_DISK}
 
 
@@ -156,8 +153,7 @@ def _ends(found: Evidence) -> Iterator[str]:
     for one in found.exits:
         if "not understood" in one.text:
             yield "coordinator and launchers do not understand each other"
-        left_alone = found.plan.kinds & _MAY_BE_LEFT_ALONE and _PEER_GONE in one.text
-        if "Traceback (most recent call last)" in one.text and not left_alone:
+        if "Traceback (most recent call last)" in one.text:
             last = [line for line in one.text.splitlines() if line.strip()][-1]
             yield f"a machine ended with {one.code} and a traceback: {last[:300]}"
         elif one.code == 2 and not found.plan.kinds & _MAY_BE_REFUSED:

@@ -172,7 +172,7 @@ class Driver:
             except Miss as miss:
                 played.missed.append(f"{fault.kind}: {miss}")
                 continue
-            if mend is not None:
+            if mend is not None and not fault.for_good:
                 seconds = fault.seconds + (2.0 if fault.kind in ENDS_ALL else 0.0)
                 self._mending.append(_Mending(time.monotonic() + seconds, fault, mend))
 

@@ -43,7 +43,7 @@ _TROUBLES = {
 }
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
-_HANG_SECONDS = 6.0
+_HANG_SECONDS = 15.0
 _ALONE_SECONDS = 900.0
 RUN: dict[str, Any] = {
     "steps": STEPS,
@@ -108,8 +108,8 @@ class LocalStage:
 
     def __init__(self, place: Local, plan: Plan, folder: Path, alone: Alone, stack: contextlib.ExitStack) -> None:
         self._place = place
-        # Less would take a worker of a busy machine for hung.
-        self._hang_seconds = max(_HANG_SECONDS, alone.seconds)
+        # Less would take a worker of a machine for hung that is busier now than when the run was left alone.
+        self._hang_seconds = max(_HANG_SECONDS, 3 * alone.seconds)
         self._plan = plan
         self._stack = stack
         self._machines: dict[int, Process] = {}

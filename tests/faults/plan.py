@@ -16,6 +16,7 @@ EVALUATE_EVERY_STEPS = 15
 # Later, a fault could come when the run is over.
 _LAST_MOMENT_STEP = 44
 _MOST_RANKS = 3
+_LONGEST_PAUSE_SECONDS = 6.0
 
 
 class Kind(StrEnum):
@@ -86,6 +87,18 @@ class Fault:
     seconds: float
     """How long it lasts, where it is one that passes."""
 
+    @property
+    def lasts(self) -> str:
+        """For people; nothing for a fault of a moment."""
+        if self.kind not in LASTING:
+            return ""
+        return ", for good" if self.for_good else f", {self.seconds:g} s"
+
+    @property
+    def for_good(self) -> bool:
+        """Whether only the run itself can mend it: a worker that stands still longer has to be taken for hung."""
+        return self.kind is Kind.STOP_WORKER and self.seconds > _LONGEST_PAUSE_SECONDS
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -141,10 +154,7 @@ class Plan:
         ]
         return [f"seed {self.seed}: {', '.join(parts)}"] + [
             f"  from step {moment.step}, {moment.when}: "
-            + " and ".join(
-                f"{fault.kind} (#{fault.target}" + (f", {fault.seconds:g} s)" if fault.kind in LASTING else ")")
-                for fault in moment.faults
-            )
+            + " and ".join(f"{fault.kind} (#{fault.target}{fault.lasts})" for fault in moment.faults)
             for moment in self.moments
         ]
 
@@ -203,8 +213,7 @@ def _allowed(store: Store, *, coordinator: bool, data_from_store: bool, fixed: b
 
 
 def _fault(kind: Kind, chance: random.Random) -> Fault:
-    # A worker that stands still is taken for hung after a while.
-    longest = 9.0 if kind is Kind.STOP_WORKER else 4.0
+    longest = 1.5 * _LONGEST_PAUSE_SECONDS if kind is Kind.STOP_WORKER else 4.0
     return Fault(kind, target=chance.randrange(3), seconds=round(chance.uniform(0.5, longest), 1))
 
 

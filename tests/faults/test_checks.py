@@ -114,15 +114,6 @@ def test_a_flipped_checkpoint_may_be_wrong_and_passed_over() -> None:
     assert changed(flipped=flipped, unsound={flipped: "x"}, committed_at={**SOUND.committed_at, flipped: 60.0}) == []
 
 
-def test_workers_whose_launcher_stood_still_may_say_that_their_peers_are_gone() -> None:
-    frozen = replace(PLAN, moments=(Moment(When.STEP, 3, (Fault(Kind.STOP_LAUNCHER, 0, 3.0),)),))
-    said = "Traceback (most recent call last)\nRuntimeError: [gloo/pair.cc] Connection reset by peer"
-    assert violations(replace(SOUND, plan=frozen, exits=[Exit(0, said)])) == []
-    other = Exit(0, "Traceback (most recent call last)\nKeyError: 'x'")
-    assert len(violations(replace(SOUND, plan=frozen, exits=[other]))) == 1
-    assert len(changed(exits=[Exit(0, said)])) == 1
-
-
 def test_refusals_that_a_plan_explains() -> None:
     denied = replace(PLAN, moments=(Moment(When.STEP, 3, (Fault(Kind.STORE_DENIED, 0, 1.0),)),))
     said = Exit(2, "error: access refused\nexpected: rights\nto do: grant them")
