@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from tests.cluster.tools import ToolMissing, cache_root, locked, tool
 TOOLS = Path(__file__).parent.parent / "tools"
 BUCKET = "bucket"
 READY_SECONDS = 60
+_PORTS = range(20_000, 32_768)
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,10 @@ def running(command: list[str], port: int, log: Path, environment: dict[str, str
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that was free a moment ago, below those that the kernel gives to connections (from 32768 on): it stays
+    free while a server is away for a while."""
+    while True:
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
