@@ -14,9 +14,10 @@ from tests.charts.test_standards import EVERYTHING
 # Component -> ports that others than the run's own pods may reach, and who.
 FROM_ELSEWHERE = {
     "pytorchjob": {29480: "network.policy.from", 6006: "network.policy.from"},
-    "rayjob": {29480: "network.policy.from", 6006: "network.policy.from", 8265: "KubeRay's operator"},
+    "rayjob": {29480: "network.policy.from", 6006: "network.policy.from", 8265: "network.policy.rayFrom"},
 }
 MONITORING = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+KUBERAY = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kuberay"}}}]
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
@@ -43,14 +44,14 @@ def test_every_pod_of_a_run_is_under_its_policy(chart: Chart, backend: str) -> N
 
 @pytest.mark.parametrize("backend", FROM_ELSEWHERE)
 def test_ports_that_others_may_reach_are_those_named_here(chart: Chart, backend: str) -> None:
-    values = EVERYTHING | {"backend": backend, "network": {"policy": {"from": MONITORING}}}
+    values = EVERYTHING | {"backend": backend, "network": {"policy": {"from": MONITORING, "rayFrom": KUBERAY}}}
     (policy,) = policies(chart.render(values))
     own = {"podSelector": {"matchLabels": {"app.kubernetes.io/instance": RELEASE}}}
     opened: dict[int, str] = {}
     for rule in policy["spec"]["ingress"]:
         if rule["from"] == [own]:
             continue
-        who = "network.policy.from" if rule["from"] == MONITORING else "KubeRay's operator"
+        who = {str(MONITORING): "network.policy.from", str(KUBERAY): "network.policy.rayFrom"}[str(rule["from"])]
         assert rule.get("ports"), f"all ports are open to {rule['from']}"
         opened |= {port["port"]: who for port in rule["ports"]}
     assert opened == FROM_ELSEWHERE[backend]

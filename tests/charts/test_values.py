@@ -41,6 +41,7 @@ OTHERS: Object = {
     "jobs.prepare.output": "/store/other",
     "nodePool.affinity": {"nodeAffinity": {}},
     "network.policy.from": [],
+    "network.policy.rayFrom": [],
 }
 # What must change with a value for the values to stay free of contradictions.
 WITH: Object = {
