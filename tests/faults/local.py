@@ -51,7 +51,7 @@ RUN: dict[str, Any] = {
     # At a higher learning rate so small a model is unstable, and rounding grows.
     "optimizer": {"type": "adamw", "lr": 3e-4},
     "checkpoint": {"every_steps": SAVE_EVERY_STEPS, "keep": {"rolling": 1000}},
-    "elastic": {"grace_seconds": 30.0, "budget": {"failures": 100}},
+    "elastic": {"grace_seconds": 120.0, "budget": {"failures": 100}},
     "evaluate": {"every_steps": EVALUATE_EVERY_STEPS},
     "log": {"every_steps": 1},
 }
