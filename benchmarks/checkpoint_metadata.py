@@ -11,7 +11,6 @@ bytes. `hybrid` shards within machines of eight and copies between them, so its 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import pickle
@@ -20,22 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import hardware, in_own_process, memory_megabytes
+from benchmarks.worlds import GPUS_OF_A_NODE, PRESET, options
 
-PRESET = "neox-1.4b"
-WORLDS = (8, 128, 1024)
-GPUS_OF_A_NODE = 8
 STREAMS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, nargs="+", default=WORLDS, help="numbers of ranks (default 8 128 1024)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    cases = [("full", world) for world in options.worlds] + [("hybrid", max(options.worlds))]
+    asked = options(__doc__)
+    cases = [("full", world) for world in asked.worlds] + [("hybrid", max(asked.worlds))]
     results = [in_own_process(measure, *case) for case in cases]
     report = {"preset": PRESET, "hardware": hardware(), "results": results}
-    if options.json:
+    if asked.json:
         print(json.dumps(report))
         return
     for result in results:

@@ -11,7 +11,6 @@ own. The bar is what rank 0, whose shards are the largest, may hold more than an
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -19,21 +18,16 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks.common import hardware, in_own_process, memory_megabytes
+from benchmarks.worlds import GPUS_OF_A_NODE, PRESET, options
 
 BAR_RATIO = 1.05
-PRESET = "neox-1.4b"
-WORLDS = (8, 128, 1024)
-GPUS_OF_A_NODE = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, nargs="+", default=WORLDS, help="numbers of ranks (default 8 128 1024)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
-    results = [in_own_process(set_up, world) for world in options.worlds]
+    asked = options(__doc__)
+    results = [in_own_process(set_up, world) for world in asked.worlds]
     report = {"bar_ratio": BAR_RATIO, "preset": PRESET, "hardware": hardware(), "results": results}
-    if options.json:
+    if asked.json:
         print(json.dumps(report))
         return
     for result in results:

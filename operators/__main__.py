@@ -18,7 +18,6 @@ from operators.caches import Caches, job_key
 from operators.coordinators import Coordinators, Outcome
 from operators.crd_age import SCHEMAS, missing_fields
 from operators.events import Events
-from operators.handlers import Watches
 from operators.kube import Api, ApiError, Away, LoginError
 from operators.lease_thread import LeaseThread
 from operators.loop import Loop
@@ -27,6 +26,7 @@ from operators.observe import Observer
 from operators.observed import Coordinator
 from operators.records import RunKey
 from operators.settings import Settings, from_arguments
+from operators.watches import Watches
 
 # An answer older than this many intervals counts for nothing.
 _FRESH_POLLS = 2.5

@@ -21,7 +21,7 @@ from operators.backends import BACKENDS
 from operators.backends.backend import JobRecord, Patch
 from operators.caches import Caches, job_key
 from operators.events import Events, verb
-from operators.handlers import PODS, RUNS
+from operators.kinds import PODS, RUNS
 from operators.kube import Api, ApiError, Away, Forbidden, OldNews
 from operators.metrics import Metrics
 from operators.records import InvalidRun, RunKey, run_record

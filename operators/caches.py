@@ -1,6 +1,6 @@
 """What the watches have seen: runs, jobs, pods and nodes, with the indexes by which they belong together.
 
-Lives on the event loop's thread; `handlers` hands records over, `observe` reads. Whatever changes a run's facts names
+Lives on the event loop's thread; `watches` hands records over, `observe` reads. Whatever changes a run's facts names
 the run to `changed`, and only then: most events of a cluster concern no run, or nothing that is looked at.
 """
 

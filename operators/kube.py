@@ -1,6 +1,6 @@
 """The API server, over aiohttp: the few requests that the operator makes beside its watches.
 
-`apply`, `events`, `lease` and `handlers` use it. Answers that mean different things to them are different errors: what
+`apply`, `events`, `lease` and `watches` use it. Answers that mean different things to them are different errors: what
 was decided on is old (OldNews), a right is missing (Forbidden), nobody answers (Away). See
 docs/decisions/operator-client.md for why it is no client library.
 """

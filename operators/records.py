@@ -1,7 +1,7 @@
 """What is kept of pods and nodes: the few fields that decisions need, out of the API server's JSON.
 
 A cluster has many times more pods than runs have, so records are small: no labels, no specs, equal amounts shared.
-Called by `handlers` on the watches' own threads.
+Called by `watches` on the watches' own threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from operators.observed import Exit, Pod
 from operators.room import Amounts, Place, place_of, requests_of
 
 INSTANCE_LABEL = "app.kubernetes.io/instance"
-KUBEFLOW_JOB_LABEL = "training.kubeflow.org/job-name"
 RAY_CLUSTER_LABEL, RAY_NODE_TYPE_LABEL = "ray.io/cluster", "ray.io/node-type"
 # Containers that train, by the two operators' conventions; in other pods the first one counts.
 _TRAINERS = ("pytorch", "ray-worker", "ray-head", "coordinator")

@@ -16,11 +16,11 @@ import kopf
 import pytest
 from aiohttp import web
 
-from operators import handlers
+from operators import kinds, kopf_settings, watches
 from operators.api import JobKind, TrainingRun
 from operators.caches import Caches
-from operators.handlers import Watches
 from operators.kube import Api
+from operators.watches import Watches
 from tests.unit.operators.api_stub import ApiStub, refusal, serving
 from tests.unit.operators.objects import RUN, changed
 
@@ -31,8 +31,8 @@ KEY = ("runs", "demo")
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiStub]:
     with serving(tmp_path) as (made, kubeconfig):
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-        monkeypatch.setattr(handlers, "_RESTART_SECONDS", 0.1)
-        monkeypatch.setattr(handlers, "_LISTED_SECONDS", 0.1)
+        monkeypatch.setattr(watches, "_RESTART_SECONDS", 0.1)
+        monkeypatch.setattr(watches, "_LISTED_SECONDS", 0.1)
         made.call(lambda: made.put("trainingruns", changed(RUN, "metadata", "uid", to="r")))
         yield made
 
@@ -94,7 +94,7 @@ def test_a_watch_that_ends_begins_anew(stub: ApiStub, monkeypatch: pytest.Monkey
 
 def test_a_watch_whose_thread_hangs_is_noticed(stub: ApiStub, monkeypatch: pytest.MonkeyPatch) -> None:
     hung, go_on = threading.Event(), threading.Event()
-    read = handlers.run_record
+    read = kinds.run_record
 
     def hang(body: dict[str, Any]) -> Any:
         if "replicas" in body["spec"]:
@@ -102,18 +102,18 @@ def test_a_watch_whose_thread_hangs_is_noticed(stub: ApiStub, monkeypatch: pytes
             go_on.wait()
         return read(body)
 
-    monkeypatch.setattr(handlers, "run_record", hang)
-    monkeypatch.setattr(handlers, "_BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(kinds, "run_record", hang)
+    monkeypatch.setattr(watches, "_BEAT_SECONDS", 0.05)
 
     async def body() -> None:
         async with watching() as seen:
             assert seen.watches.alive
             scale(stub, 2)
             await until(hung.is_set)
-            monkeypatch.setattr(handlers, "_DEAD_SECONDS", 0.5)
+            monkeypatch.setattr(watches, "_DEAD_SECONDS", 0.5)
             await until(lambda: not seen.watches.alive)
             go_on.set()
-            monkeypatch.setattr(handlers, "_DEAD_SECONDS", 60.0)
+            monkeypatch.setattr(watches, "_DEAD_SECONDS", 60.0)
             await until(lambda: seen.watches.alive and seen.replicas() == 2)
 
     try:
@@ -124,10 +124,12 @@ def test_a_watch_whose_thread_hangs_is_noticed(stub: ApiStub, monkeypatch: pytes
 
 def test_a_watch_that_is_left_hanging_is_not_waited_for(stub: ApiStub, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was taken by an API server on its way up or down: it is answered, and nothing ever comes."""
-    monkeypatch.setattr(handlers, "_SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(kopf_settings, "_SILENT_SECONDS", 0.5)
 
     async def body() -> None:
         async with watching() as seen:
+            # What a list showed is synced before the watch after it is open.
+            await until(lambda: stub.watches.get("trainingruns"))
             queues = stub.call(
                 lambda: [stub.watches["trainingruns"].pop() for _ in tuple(stub.watches["trainingruns"])]
             )
@@ -140,7 +142,7 @@ def test_a_watch_that_is_left_hanging_is_not_waited_for(stub: ApiStub, monkeypat
 
 
 def test_the_api_server_ends_watches_before_they_are_taken_for_dead() -> None:
-    found = handlers.settings().watching
+    found = kopf_settings.kopf_settings().watching
     assert found.server_timeout is not None
     assert isinstance(found.server_timeout, int), "as the API server reads it"
     # Its bookmark comes two seconds before the end.
@@ -150,7 +152,7 @@ def test_the_api_server_ends_watches_before_they_are_taken_for_dead() -> None:
 def test_one_answer_of_an_api_server_that_starts_makes_no_kind_unknown(
     stub: ApiStub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handlers, "_AGAIN_SECONDS", 0.2)
+    monkeypatch.setattr(watches, "_AGAIN_SECONDS", 0.2)
     asked: list[str] = []
 
     def once(request: web.Request) -> web.Response | None:

@@ -13,56 +13,28 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
 
-from operators.api import GROUP, PLURAL, VERSION, JobKind
+from operators.api import JobKind
 from operators.backends import BACKENDS
-from operators.backends.backend import JobRecord, Resource
+from operators.backends.backend import Resource
 from operators.caches import Caches, Record, identity
+from operators.kinds import NODES, Kind, kinds
+from operators.kopf_settings import kopf_settings
 from operators.kube import Api, ApiError, Away, Forbidden, login
-from operators.records import node_record, pod_record, run_record
 
-RUNS = Resource(GROUP, VERSION, PLURAL)
-PODS = Resource("", "v1", "pods")
-NODES = Resource("", "v1", "nodes")
 # A kind that is missing is looked for again after so long; one whose watch failed is watched again. What may be an API
 # server that has only just started (no such kind, no such right) is asked a second time before it is believed.
 _AGAIN_SECONDS, _RESTART_SECONDS = 20.0, 2.0
-# The API server ends a watch after so long, with a bookmark before it; one that is silent for longer is taken for dead.
-# Its own minute between bookmarks would let a watch that an interruption left hanging stay so for a minute.
-_WATCH_SECONDS, _SILENT_SECONDS = 20, 25.0
 # A watch's thread says that it lives so often; when it has not for so long, the process is no good any more.
 _BEAT_SECONDS, _DEAD_SECONDS = 2.0, 60.0
 # Objects that went while a watch was interrupted are found so often; and so soon after a new list was seen.
 _SWEEP_SECONDS, _LISTED_SECONDS = 300.0, 1.0
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind that is watched."""
-
-    resource: Resource
-    record: Callable[[dict[str, Any]], Record]
-    records: Callable[[Caches], Iterable[Record]]
-    """Those of this kind that the caches have."""
-    namespaced: bool = True
-
-
-def kinds() -> list[Kind]:
-    """All that are watched."""
-    jobs = [Kind(backend.resource, backend.record, _jobs(backend.kind)) for backend in BACKENDS.values()]
-    return [
-        Kind(RUNS, run_record, lambda caches: caches.runs.values()),
-        *jobs,
-        Kind(PODS, pod_record, lambda caches: caches.pods.values()),
-        Kind(NODES, node_record, lambda caches: caches.nodes.values(), namespaced=False),
-    ]
 
 
 class Watches:
@@ -167,7 +139,7 @@ class Watches:
             try:
                 await kopf.operator(
                     registry=self._registry(kind),
-                    settings=settings(),
+                    settings=kopf_settings(),
                     standalone=True,
                     stop_flag=stop,
                     **_scope(self._namespace if kind.namespaced else ""),
@@ -267,37 +239,6 @@ class Watches:
                 self._synced.add(kind.resource)
 
 
-class _NoStorage(kopf.DiffBaseStorage):
-    """kopf would copy each object to compare it with what it was, which is for handlers that are not used here."""
-
-    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
-        return None
-
-    def store(self, **_: Any) -> None:
-        raise AssertionError("nothing is written to objects")
-
-    def build(self, **_: Any) -> kopf.BodyEssence:
-        return kopf.BodyEssence({})
-
-
-def settings() -> kopf.OperatorSettings:
-    """kopf, with all that it would do of its own turned off."""
-    found = kopf.OperatorSettings()
-    found.posting.enabled = False
-    found.scanning.disabled = True
-    found.persistence.diffbase_storage = _NoStorage()
-    found.process.ultimate_exiting_timeout = None
-    # A worker task stays for each object that changed, with the object.
-    found.queueing.idle_timeout = 0.5
-    found.watching.chunk_size = 500
-    found.watching.connect_timeout = 3.0
-    found.watching.server_timeout = _WATCH_SECONDS
-    found.watching.inactivity_timeout = _SILENT_SECONDS
-    found.networking.request_timeout = 30.0
-    found.networking.error_backoffs = (0.5, 1.0, 2.0, 3.0)
-    return found
-
-
 def _left_behind(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What asyncio has to say of a watch's tasks that nobody waits for."""
     _log.debug("a task of a watch: %s: %r", context["message"], context.get("exception"))
@@ -305,7 +246,3 @@ def _left_behind(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 def _scope(namespace: str) -> dict[str, Any]:
     return {"namespaces": [namespace]} if namespace else {"clusterwide": True}
-
-
-def _jobs(kind: JobKind) -> Callable[[Caches], Iterable[JobRecord]]:
-    return lambda caches: [record for key, record in caches.jobs.items() if key.kind is kind]
