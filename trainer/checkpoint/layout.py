@@ -128,6 +128,10 @@ class Checkpoint:
     def url(self) -> str:
         return self.store.url
 
+    def base_in(self, run: Store) -> str:
+        """How a claim in `run` names the checkpoint it begins from: by name if it is the run's own, else by URL."""
+        return self.name if self.url == run.url_of(f"{CHECKPOINTS}/{self.name}") else self.url
+
 
 @dataclass(frozen=True)
 class RunListing:

@@ -117,11 +117,22 @@ def show_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
     shown["url"] = checkpoint.url
     shown["tiers"] = list(_tiers(run, listing).get(checkpoint.name, ()))
     shown["evaluations"] = {
-        name.removeprefix("eval-").removesuffix(".json"): json.loads(checkpoint.store.read_bytes(name))
+        name.removeprefix("eval-").removesuffix(".json"): _evaluation(checkpoint, name)
         for name in sorted(checkpoint.sizes)
         if name.startswith("eval-") and name.endswith(".json")
     }
     return shown
+
+
+def _evaluation(checkpoint: Checkpoint, file: str) -> Any:
+    try:
+        return json.loads(checkpoint.store.read_bytes(file))
+    except ValueError as error:
+        raise UserError(
+            f"{checkpoint.store.url_of(file)} is not JSON ({error})",
+            expected="the JSON of an evaluation",
+            fix="delete the file and evaluate again",
+        ) from error
 
 
 def verify_checkpoint(

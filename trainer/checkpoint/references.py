@@ -36,11 +36,6 @@ class Resolved:
     def checkpoint(self) -> Checkpoint:
         return self.candidates[0]
 
-    def base_in(self, run: Store) -> str:
-        """How a claim in `run` names the checkpoint: by name if it is the run's own, else by URL."""
-        own = self.checkpoint.url == run.url_of(f"{CHECKPOINTS}/{self.checkpoint.name}")
-        return self.checkpoint.name if own else self.checkpoint.url
-
 
 def resolve(run: Store, reference: str = "latest") -> Resolved | None:
     """What `reference` means in this run. None: `latest` of a run that has none. UserError lists what exists."""

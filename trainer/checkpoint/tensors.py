@@ -23,6 +23,8 @@ from trainer.checkpoint.unpickling import PlainValuesPlanner
 from trainer.durable import require_space
 
 _PREFIX = "model."
+# Files that are read side by side.
+_STREAMS = 4
 
 
 class ModelTensors(Mapping[str, torch.Tensor]):
@@ -50,7 +52,7 @@ class ModelTensors(Mapping[str, torch.Tensor]):
         """Size of the checkpoint's files that hold weights, with what else is in them."""
         return sum(self._sizes.values())
 
-    def verify(self, advance: Callable[[int], None], *, streams: int = 4) -> None:
+    def verify(self, advance: Callable[[int], None]) -> None:
         """Bring these files here and compare their hashes, before the first tensor is asked for.
 
         `advance` is told of bytes. CorruptCheckpoint for a file that is not what was committed, UserError where the
@@ -68,7 +70,7 @@ class ModelTensors(Mapping[str, torch.Tensor]):
             with self._files.file(name):
                 advance(self._sizes[name])
 
-        with ThreadPoolExecutor(streams, thread_name_prefix="verify") as pool:
+        with ThreadPoolExecutor(_STREAMS, thread_name_prefix="verify") as pool:
             list(pool.map(one, self._sizes))
 
     def read(self, *names: str) -> dict[str, torch.Tensor]:
@@ -98,7 +100,7 @@ class ModelTensors(Mapping[str, torch.Tensor]):
 
 
 @contextlib.contextmanager
-def open_model_tensors(checkpoint: Checkpoint, *, streams: int = 4, keep: bool = True) -> Iterator[ModelTensors]:
+def open_model_tensors(checkpoint: Checkpoint, *, keep: bool = True) -> Iterator[ModelTensors]:
     """The weights of a checkpoint for the length of the block.
 
     keep: a file that was fetched from a store stays until the end, since its tensors are asked for one by one.
@@ -108,12 +110,12 @@ def open_model_tensors(checkpoint: Checkpoint, *, streams: int = 4, keep: bool =
     try:
         check_sizes(checkpoint)
         with local_files(checkpoint, keep=keep) as files:
-            yield ModelTensors(files, CheckpointReader(files, streams=streams))
+            yield ModelTensors(files, CheckpointReader(files, streams=_STREAMS))
     except CorruptCheckpoint as error:
         raise error.as_user_error() from error
 
 
-def load_model_tensors(checkpoint: Checkpoint, *, streams: int = 4) -> dict[str, torch.Tensor]:
+def load_model_tensors(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """All weights, whole, on the CPU, by their names below `model`. UserError if a file is not what was committed."""
-    with open_model_tensors(checkpoint, streams=streams, keep=False) as tensors:
+    with open_model_tensors(checkpoint, keep=False) as tensors:
         return tensors.read(*tensors)

@@ -10,9 +10,7 @@ import re
 import uuid
 from datetime import UTC, datetime
 
-from pydantic import ValidationError
-
-from trainer.checkpoint.layout import MARKER, Checkpoint, marker_bytes, require_format
+from trainer.checkpoint.layout import MARKER, Checkpoint, marker_bytes
 from trainer.checkpoint.store import AlreadyExists
 from trainer.errors import UserError
 from trainer.evaluate.result import Result
@@ -86,22 +84,6 @@ def write_record(checkpoint: Checkpoint, name: str, result: Result) -> Record:
         checkpoint.store.remove(file)
         checkpoint.store.remove_folder("")
         raise CheckpointGone(checkpoint.url)
-    return record
-
-
-def read_record(checkpoint: Checkpoint, name: str) -> Record:
-    """eval-NAME.json of a checkpoint. UserError where it is not readable or of a newer format."""
-    file = record_file(name)
-    where = checkpoint.store.url_of(file)
-    try:
-        record = Record.model_validate_json(checkpoint.store.read_bytes(file))
-    except ValidationError as error:
-        raise UserError(
-            f"{where} is not valid ({error.error_count()} errors)",
-            expected="the JSON of an evaluation",
-            fix="delete the file and evaluate again",
-        ) from error
-    require_format(f"{where}: format", record.format, newest=FORMAT)
     return record
 
 

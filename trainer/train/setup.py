@@ -96,7 +96,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
         return None
     machine = Machine(world.device, tells_of_node=world.local_rank == 0)
     places = Ranks(world.save_group).on_all(lambda: machine.place)
-    attempt = _claim(config, world, run_store, loaded, identity, places)
+    attempt = _claim(world, run_store, loaded, identity, places)
     _introduce(console, config, world, attempt, loaded, steps, compiled=is_compiled(context.model))
     if teaching is not None:
         console.say(teaching.introduction)
@@ -198,7 +198,6 @@ def identify(config: RunConfig, data: Data) -> Identity:
 
 
 def _claim(
-    config: RunConfig,
     world: World,
     run_store: Store,
     loaded: Loaded | None,
@@ -207,11 +206,6 @@ def _claim(
 ) -> Attempt:
     """Claim the next attempt on rank 0, write down its config, and tell the other ranks."""
     ranks = Ranks(world.save_group)
-    base = None
-    if loaded is not None:
-        own = loaded.committed.run == config.name and loaded.checkpoint.url.startswith(run_store.url + "/")
-        base = loaded.checkpoint.name if own else loaded.checkpoint.url
-
     previous = json.loads(os.environ.get(PREVIOUS_END_VARIABLE, "null"))
 
     def claim() -> AttemptClaim:
@@ -219,7 +213,7 @@ def _claim(
             run_store,
             world_size=world.world_size,
             config_sha256=identity.hashes.config_sha256,
-            base_checkpoint=base,
+            base_checkpoint=loaded.checkpoint.base_in(run_store) if loaded is not None else None,
             hosts=sorted({place.host for place in places}),
             image=os.environ.get("GPTRUN_IMAGE"),
             git_commit=os.environ.get("GPTRUN_GIT_COMMIT"),

@@ -14,9 +14,11 @@ import torch
 from tests.integration.checkpoint.conftest import url_of
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
 from tests.integration.servers import Server
+from trainer.checkpoint.attempts import read_lineage
+from trainer.checkpoint.layout import read_checkpoints
 from trainer.checkpoint.load import find_checkpoint, load_checkpoint
 from trainer.checkpoint.local import LocalCopies
-from trainer.checkpoint.manage import list_checkpoints
+from trainer.checkpoint.manage import list_checkpoints, show_checkpoint
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.save import Saver
 from trainer.checkpoint.store import Store, open_run, open_store
@@ -101,6 +103,13 @@ def test_a_named_checkpoint_that_is_damaged(disk_run: Store, caplog: pytest.LogC
     assert "step-00000002-a0001: COMMITTED.json is not the JSON of a checkpoint's marker: left out" in caplog.text
 
 
+def test_an_evaluation_that_is_damaged(disk_run: Store) -> None:
+    save(claim(disk_run), make_snapshot(1))
+    disk_run.write_once("checkpoints/step-00000001-a0001/eval-loss.json", b"{")
+    with pytest.raises(UserError, match=r"(?s)eval-loss\.json is not JSON.*delete the file"):
+        show_checkpoint(resolve_url(disk_run.url))
+
+
 def test_a_local_copy_that_cannot_be_written_is_told_once(
     disk_run: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -142,13 +151,26 @@ def test_references_and_urls_of_another_run(disk_run: Store) -> None:
     other = open_run(disk_run.parent().url, "other")
     resolved = find_checkpoint(other, f"{disk_run.url}@best")
     assert resolved is not None
-    base = resolved.base_in(other)
+    base = resolved.checkpoint.base_in(other)
     assert base == disk_run.url_of("checkpoints/step-00000001-a0001")
     # A run that began from another's checkpoint and has none of its own begins there again.
     claim(other, base)
     again = find_checkpoint(other)
     assert again is not None
-    assert again.base_in(other) == base
+    assert again.checkpoint.base_in(other) == base
+
+
+def test_a_run_whose_folder_was_renamed_goes_on_in_its_lineage(disk_run: Store) -> None:
+    first = "step-00000001-a0001"
+    save(claim(disk_run), make_snapshot(1))
+    disk_run.local_path().rename(disk_run.local_path().with_name("renamed"))
+    renamed = open_run(disk_run.parent().url, "renamed")
+    resolved = find_checkpoint(renamed)
+    assert resolved is not None
+    assert resolved.checkpoint.committed.run != "renamed"
+    assert resolved.checkpoint.base_in(renamed) == first
+    claim(renamed, first)
+    assert read_lineage(renamed, read_checkpoints(renamed).by_name()).names == (first,)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])

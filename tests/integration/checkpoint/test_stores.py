@@ -100,7 +100,7 @@ def test_a_zombie_is_fenced_and_its_late_commit_never_wins(run: Store) -> None:
     save(zombie, make_snapshot(1))
     base = find_checkpoint(run)
     assert base is not None
-    newer = claim(run, base.base_in(run))
+    newer = claim(run, base.checkpoint.base_in(run))
     (late,) = save(zombie, make_snapshot(9))
     assert not late.ok
     assert late.fenced is not None

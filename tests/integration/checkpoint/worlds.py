@@ -75,7 +75,7 @@ def run_phase(run: Store, phase: int) -> dict[str, Any]:
     ranks = Ranks(group)
     model, optimizer = build(seed=phase)
     resolved = find_checkpoint(run) if ranks.rank == 0 else None
-    attempt = claimed(run, ranks, resolved.base_in(run) if resolved else None)
+    attempt = claimed(run, ranks, resolved.checkpoint.base_in(run) if resolved else None)
     report: dict[str, Any] = {"world_size": ranks.world_size}
     if ranks.on_first(lambda: resolved is not None):
         tensors = state_of(model, optimizer)
