@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from trainer.data import corpus
-from trainer.data.sources.base import Document, Part, Source, digest, document, whole_files
+from trainer.data.sources.base import Document, Part, digest, document, whole_files
+from trainer.data.sources.python_library import InstalledText
 
 # Parsing is slow, so parts are smaller than those of plain text.
 PART_BYTES = 1_000_000
 
 
-class _Docstrings(Source):
+class _Docstrings(InstalledText):
     """Docstrings of the running Python's standard library: no download."""
 
     type: str
@@ -34,9 +35,6 @@ class _Docstrings(Source):
 
     def fingerprint(self) -> str:
         return digest([corpus.installation(), self._sizes()])
-
-    def record(self) -> dict[str, Any]:
-        return {"type": self.type, "installation": corpus.installation()}
 
     @abstractmethod
     def text_of(self, dotted: str, text: str) -> str:

@@ -14,7 +14,14 @@ from trainer.data.sources.base import Document, Part, Source, decoded, digest, d
 PART_BYTES = 2_000_000
 
 
-class PythonLibrary(Source):
+class InstalledText(Source):
+    """Text that the running Python's installation carries: what it gives depends on that Python's version."""
+
+    def record(self) -> dict[str, Any]:
+        return super().record() | {"installation": corpus.installation()}
+
+
+class PythonLibrary(InstalledText):
     """Text that the running Python's own installation carries: no download."""
 
     type: Literal["python-library"]
@@ -36,9 +43,6 @@ class PythonLibrary(Source):
     def total_bytes(self) -> int:
         total = sum(num_bytes for _, num_bytes in self._sizes())
         return total if self.max_bytes is None else min(total, self.max_bytes)
-
-    def record(self) -> dict[str, Any]:
-        return {"type": self.type, "installation": corpus.installation()}
 
     def _taken(self) -> Iterator[tuple[str, int]]:
         total = 0

@@ -37,6 +37,8 @@ def test_a_cap_ends_the_corpus_before_it_is_exceeded() -> None:
     total = sum(document.num_bytes for document in documents)
     assert total <= capped.total_bytes() == 3_000_000 < total + next(whole).num_bytes
     assert capped.fingerprint() != PythonLibrary(type="python-library").fingerprint()
+    installation = corpus.installation()
+    assert capped.record() == {"type": "python-library", "max_bytes": 3_000_000, "installation": installation}
 
 
 def test_parts_are_read_by_themselves_and_hold_each_document_once() -> None:
