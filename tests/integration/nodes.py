@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.servers import free_port
-from tests.integration.training import WAIT_SECONDS, Process, Training, sets
+from tests.integration.training import WAIT_SECONDS, Process, Training, read_status, sets
 
 
 class Nodes:
@@ -41,9 +39,7 @@ class Nodes:
 
     def status(self) -> dict[str, Any]:
         """The coordinator's /status."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/status", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+        return read_status(self.http_port)
 
     def wait_for_steps(self, attempt: str, steps: int) -> None:
         """Wait until an attempt has logged so many steps."""

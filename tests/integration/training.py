@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -210,6 +211,13 @@ class Training:
     def claims(self) -> list[dict[str, Any]]:
         """The attempts' claims, in order."""
         return [json.loads(file.read_text()) for file in sorted((self.run / "attempts").glob("*.json"))]
+
+
+def read_status(http_port: int) -> dict[str, Any]:
+    """/status of the coordinator or driver of this machine that serves it at a port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/status", timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
 
 
 def sets(overrides: tuple[str, ...]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ import psutil
 import pytest
 
 from tests.integration.servers import free_port
-from tests.integration.training import ENVIRONMENT, Process, Training, sets
+from tests.integration.training import ENVIRONMENT, Process, Training, read_status, sets
 
 # A world is a dozen processes that all import Ray: minutes on a machine with other work.
 WAIT_SECONDS = 400
@@ -122,9 +120,7 @@ class RayTraining(Training):
 
     def status(self) -> dict[str, Any]:
         """The driver's /status."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/status", timeout=10) as answer:
-            found: dict[str, Any] = json.load(answer)
-        return found
+        return read_status(self.http_port)
 
     def wait_for_steps(self, attempt: str, steps: int) -> None:
         """Wait until an attempt has logged so many steps."""

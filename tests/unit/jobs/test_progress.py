@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tests.unit.jobs.documents import DOCUMENT, NOW
 from trainer.elastic.rounds import Seen, Wait
 from trainer.elastic.status import RunStatus
 from trainer.jobs.display import Lines
 from trainer.jobs.progress import phase_word, progress_line
 from trainer.jobs.state import Phase
-
-NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-DOCUMENT: dict[str, Any] = {
-    "format": 1,
-    "run": "gpt2",
-    "attempt": "a0004",
-    "round": 3,
-    "phase": "training",
-    "step": 120,
-    "steps_total": 1000,
-    "tokens": 1_234_567,
-    "loss": 3.21414,
-    "validation_loss": 3.3,
-    "tokens_per_second": 12_345.6,
-    "mfu_ratio": 0.41,
-    "world_size": 16,
-    "nodes": {"min": 1, "max": 4},
-    "members": [{"id": "x", "host": "gpt2-worker-0", "slots": 8, "step": 120, "last_seen_seconds": 0.2}],
-    "last_progress_time": "2026-01-01T11:59:48+00:00",
-    "last_checkpoint": {
-        "name": "step-00000100-a0004",
-        "step": 100,
-        "time": "2026-01-01T11:57:00+00:00",
-        "url": "s3://b",
-    },
-    "goodput_seconds": {"other": 1.0, "training": 9.0, "init": 0.0},
-    "restarts": {"Preempted": 2, "Scaled": 1},
-    "eta_time": "2026-01-01T13:02:00+00:00",
-    "cost": {"spent": 3.1, "remaining": 12.0, "currency": "EUR"},
-    "last_error": {"exit_code": 1, "reason": "WorkerFailed", "message": "error: rank 1 died"},
-}
 
 
 def test_one_line() -> None:
