@@ -15,9 +15,8 @@ from pydantic.alias_generators import to_camel
 
 GROUP, VERSION = "gptrun.io", "v1alpha1"
 KIND, PLURAL, SINGULAR, SHORT_NAME = "TrainingRun", "trainingruns", "trainingrun", "tr"
-RUN_LABEL, COMPONENT_LABEL = "gptrun.io/run", "gptrun.io/component"
+COMPONENT_LABEL = "gptrun.io/component"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-STATUS_PORT = 29480
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[int, Field(ge=0)]

@@ -18,9 +18,6 @@ from operators.decisions.size import Size, size
 from operators.decisions.suspension import FORGET_SECONDS, Standing, standing
 from operators.observed import Observed, Pod
 
-# A silent launcher's pod is asked to go, and not waited for long: it does not listen.
-HANG_GRACE_SECONDS = 5
-
 
 def decide(observed: Observed, now: datetime) -> Decision:
     """The status of a run, and what to do. Nothing at all about one that is being deleted: its job goes on without."""

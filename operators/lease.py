@@ -43,9 +43,8 @@ class Record:
 class Candidate:
     """One operator's view of the Lease. Times are of its own monotonic clock."""
 
-    def __init__(self, identity: str, duration_seconds: float = DURATION_SECONDS) -> None:
+    def __init__(self, identity: str) -> None:
         self._identity = identity
-        self._duration = duration_seconds
         self._record: Record | None = None
         self._seen_at = 0.0
         self._held_from: float | None = None
@@ -83,7 +82,7 @@ class Candidate:
     def held_until(self) -> float:
         """When we have to stop unless it is renewed before."""
         held_from = self._held_from
-        return -math.inf if held_from is None else held_from + self._duration - _MARGIN_SECONDS
+        return -math.inf if held_from is None else held_from + DURATION_SECONDS - _MARGIN_SECONDS
 
 
 class Lease:

@@ -21,7 +21,6 @@ _PACKAGES = (
     "io.k8s.api.core.v1.",
     "io.k8s.api.networking.v1.",
 )
-_QUANTITY = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _NAMESPACE = "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 _NAME: dict[str, Any] = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"}
 _QUANTITIES = {"type": "object", "minProperties": 1, "additionalProperties": {"$ref": "Quantity"}}

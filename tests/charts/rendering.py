@@ -26,7 +26,6 @@ MINIMAL: Object = {
         "data": {"train": "s3://bucket/data"},
     },
 }
-JOB_KINDS = ("PyTorchJob", "RayJob")
 
 
 @dataclass(frozen=True)

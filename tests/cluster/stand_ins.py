@@ -117,12 +117,6 @@ class StandIns:
         status = {"conditions": found, "replicaStatuses": {}}
         self.custom.patch_namespaced_custom_object_status(*place, {"status": status})
 
-    def ray_status(self, name: str, deployment: str, job: str) -> None:
-        """KubeRay's word on a job."""
-        place = ("ray.io", "v1", self.namespace, "rayjobs", name)
-        status = {"jobDeploymentStatus": deployment, "jobStatus": job}
-        self.custom.patch_namespaced_custom_object_status(*place, {"status": status})
-
     def pod(self, run: str, name: str, *, component: str = "worker", index: int | None = None, **labels: str) -> str:
         """A pod of a run, on the node; its uid."""
         about = {

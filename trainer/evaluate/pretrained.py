@@ -82,11 +82,9 @@ class Pretrained:
     """The effective run file of the checkpoint."""
 
 
-def load_pretrained(
-    reference: str, *, tokenizer_file: str | None = None, dtype: torch.dtype = torch.float32
-) -> Pretrained:
+def load_pretrained(reference: str, *, tokenizer_file: str | None = None) -> Pretrained:
     """Load the model at `reference` (see `load_weights`) onto the GPU if there is one, to generate with it."""
-    pretrained = build_pretrained(load_weights(reference, tokenizer_file=tokenizer_file), dtype=dtype)
+    pretrained = build_pretrained(load_weights(reference, tokenizer_file=tokenizer_file))
     if not torch.cuda.is_available():
         lay_out_for_single_rows(pretrained.model)
     return pretrained

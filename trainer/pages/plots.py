@@ -19,6 +19,7 @@ _ROW_HEIGHT = 26
 _ROW_LABEL = 190
 _ROW_VALUE = 150
 _MOST_STEPS = 5
+_MOST_LABELS = 12
 _ROOM = 0.05
 """Of a logarithmic axis, on both sides: its outermost points are as worth seeing as the others."""
 SERIES = ("bar", "second", "third", "fourth", "fifth", "sixth")
@@ -127,10 +128,10 @@ def curves_plot(
     return replace(empty_plot(), lines=tuple(lines), ticks_x=x_ticks(x), ticks_y=_ticks(y, marks_y, label_y))
 
 
-def curves_over_log(curves: Sequence[Curve], marks: Sequence[float], *, marks_shown: int = 12) -> Plot | None:
+def curves_over_log(curves: Sequence[Curve], marks: Sequence[float]) -> Plot | None:
     """Curves over positive x on a logarithmic scale from the lowest to the highest mark; None without a point.
 
-    marks: values of x with a tick each, ascending; of more than `marks_shown` every second, third, ... has a label.
+    marks: values of x with a tick each, ascending; of more than `_MOST_LABELS` every second, third, ... has a label.
     """
     low, high = math.log10(marks[0]), math.log10(marks[-1])
     room = (high - low) * _ROOM or _ROOM
@@ -142,7 +143,7 @@ def curves_over_log(curves: Sequence[Curve], marks: Sequence[float], *, marks_sh
     if plot is None:
         return None
     x = Scale(low - room, high + room, plot.left, plot.right)
-    every = -(-len(marks) // marks_shown)
+    every = -(-len(marks) // _MOST_LABELS)
     ticks = tuple(
         Tick(x.place(math.log10(mark)), f"{mark:g}" if number % every == 0 else "") for number, mark in enumerate(marks)
     )

@@ -17,7 +17,6 @@ from trainer.plan.scaling_law import optimal_tokens_range
 
 _REPEATS_WORTH_LITTLE = 4
 """Epochs up to which repeated text is nearly as good as new (Muennighoff et al. 2023, arXiv:2305.16264)."""
-_BARELY_PARALLEL = 0.5
 _MULTIPLE = 64
 
 

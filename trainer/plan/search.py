@@ -17,6 +17,7 @@ from trainer.plan.knobs import RECOMPUTES, SHARDINGS, changed, memory_on, micro_
 from trainer.plan.plan import Assumptions, Plan, make_plan
 
 Goal = Literal["fastest", "cheapest"]
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,8 @@ class Candidate:
         return price * self.plan.cluster.gpus / 3600 / useful
 
 
-def search(
-    config: RunConfig, clusters: Iterable[Cluster], assumptions: Assumptions, goal: Goal, *, most: int = 5
-) -> list[Candidate]:
-    """The best candidates, best first, one per number and kind of GPUs.
+def search(config: RunConfig, clusters: Iterable[Cluster], assumptions: Assumptions, goal: Goal) -> list[Candidate]:
+    """The best few candidates, best first, one per number and kind of GPUs.
 
     Raises UserError where nothing fits, or where the cheapest is asked for and nobody knows a price.
     """
@@ -60,7 +59,7 @@ def search(
             fix="allow more of them (--gpus) or others (--gpu), or shorten sequence_length",
         )
     if goal == "fastest":
-        return sorted(best, key=lambda found: -_useful_speed(found.plan))[:most]
+        return sorted(best, key=lambda found: -_useful_speed(found.plan))[:_SHOWN]
     priced = [found for found in best if found.price_per_token is not None]
     if not priced:
         raise UserError(
@@ -68,7 +67,7 @@ def search(
             expected="a price per GPU and hour",
             fix="give --price",
         )
-    return sorted(priced, key=lambda found: found.price_per_token or 0.0)[:most]
+    return sorted(priced, key=lambda found: found.price_per_token or 0.0)[:_SHOWN]
 
 
 def cluster_sizes(cluster: Cluster) -> list[Cluster]:

@@ -138,7 +138,7 @@ def lines(
     return _described(panel, title, description, unit, queries, thresholds, runbook)
 
 
-def amounts(title: str, description: str, unit: str, *queries: Query, span: int = 8, height: int = 8) -> Panel:
+def amounts(title: str, description: str, unit: str, *queries: Query, height: int = 8) -> Panel:
     """A bar for each series, as of now."""
     panel = (
         bargauge.Panel()
@@ -147,13 +147,13 @@ def amounts(title: str, description: str, unit: str, *queries: Query, span: int 
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .min(0)
         .height(height)
-        .span(span)
+        .span(8)
     )
     instant = [Query(query.expr, query.legend, instant=True) for query in queries]
     return _described(panel, title, description, unit, instant, GREEN, None)
 
 
-def states(title: str, description: str, *queries: Query, span: int = 24) -> Panel:
+def states(title: str, description: str, *queries: Query) -> Panel:
     """A band for each series, coloured while its value is 1."""
     hidden = models.ValueMap(
         options={
@@ -174,7 +174,7 @@ def states(title: str, description: str, *queries: Query, span: int = 24) -> Pan
             .show_legend(False)
         )
         .height(7)
-        .span(span)
+        .span(24)
     )
     return _described(panel, title, description, "none", queries, GREEN, None)
 
@@ -211,14 +211,14 @@ _RUN_URL = "/d/gpt-run-run?${datasource:queryparam}&var-run=${__data.fields.run}
 
 
 def against(
-    title: str, description: str, unit: str, across: str, x: str, y: str, *, logarithmic: bool = False, span: int = 12
+    title: str, description: str, unit: str, across: str, x: str, y: str, *, logarithmic: bool = False
 ) -> Panel:
     """`y` over `x`, one curve for each run, whenever the runs ran. `across` is the unit of x.
 
     Both queries come back as tables. Merged by time and run they are rows (time, run, x, y); rows without an x or y are
     dropped, because the chart draws nothing as 0; then each run's rows become a frame of its own.
     """
-    panel = xychart.Panel().height(10).span(span).mapping(xy_models.SeriesMapping.AUTO)
+    panel = xychart.Panel().height(10).span(12).mapping(xy_models.SeriesMapping.AUTO)
     for letter, expr in (("A", x), ("B", y)):
         panel.with_target(prom.Dataquery().expr(expr).range().format(prom_models.PromQueryFormat.TABLE).ref_id(letter))
     for transformer, options in _PER_RUN:

@@ -44,7 +44,7 @@ class DigestWriter:
         self._runs.__exit__(*error)
 
 
-def exact_duplicates(folder: Path, *, memory_bytes: int = LINK_MEMORY_BYTES, run: Mapper = map) -> Words:
+def exact_duplicates(folder: Path, *, run: Mapper = map) -> Words:
     """Sorted numbers of the documents whose text an earlier document has; needs all parts finished.
 
     `run` maps a picklable function over tasks: `map`, or the `map` of a process pool. The result is kept in `folder`,
@@ -52,7 +52,7 @@ def exact_duplicates(folder: Path, *, memory_bytes: int = LINK_MEMORY_BYTES, run
     """
 
     def find() -> Words:
-        links = find_links(folder, words=_WORDS, memory_bytes=memory_bytes, run=run)
+        links = find_links(folder, words=_WORDS, memory_bytes=LINK_MEMORY_BYTES, run=run)
         # A document is the later end of one link at most: within its run, or of its run's first to that of all runs.
         return np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *(np.load(path)[0] for path in links)]))
 

@@ -87,11 +87,6 @@ class RunWriter:
         self._runs += 1
 
 
-def finished_parts(folder: Path) -> list[int]:
-    """The parts that are wholly written, in order."""
-    return sorted(int(path.name) for path in _parts(folder).glob("[0-9]*"))
-
-
 def find_links(folder: Path, *, words: int, memory_bytes: int, run: Mapper) -> list[Path]:
     """Files of links [2, m], (later document, earlier document), that connect all documents with equal keys.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -47,8 +47,8 @@ class Page:
 class Web:
     """All requests of a fetch to web servers. An asynchronous context manager."""
 
-    def __init__(self, config: FetchConfig, clock: Callable[[], float] = time.monotonic) -> None:
-        self._config, self._clock = config, clock
+    def __init__(self, config: FetchConfig) -> None:
+        self._config = config
         self._paces: dict[str, Pace] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -73,7 +73,7 @@ class Web:
         import aiohttp
         from yarl import URL
 
-        await asyncio.sleep(self.pace(url).reserve(1, self._clock()))
+        await asyncio.sleep(self.pace(url).reserve(1, time.monotonic()))
         try:
             # A URL with escapes is taken as it is: quoting anew could break a signature.
             response = await session.get(URL(url, encoded="%" in url), headers=headers)
