@@ -66,7 +66,7 @@ test-cluster: $(STAMP)  ## What users do first, on that cluster or the one of GP
 test-cluster-full: $(STAMP)  ## All cluster tests
 	$(BIN)/python -m pytest -m cluster tests/cluster
 
-check: $(STAMP)  ## What CI says first: format, lint, types, import layers, secrets, generated files
+check: $(STAMP)  ## What CI says first: format, lint, types, import layers, secrets, generated files, the pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -74,6 +74,7 @@ check: $(STAMP)  ## What CI says first: format, lint, types, import layers, secr
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(NOT_SECRETS)
 	$(BIN)/python docs/generate.py --check
 	$(BIN)/python -m charts.generator --check
+	$(BIN)/python -m docs.check
 
 audit: $(STAMP)  ## Known holes in the versions of constraints.txt, by the Python advisory database (needs pypi.org)
 	$(BIN)/uv tool run pip-audit==2.10.1 --requirement constraints.txt --no-deps --disable-pip

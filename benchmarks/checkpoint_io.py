@@ -39,10 +39,10 @@ from trainer.checkpoint.writer import SLICE_BYTES
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", help="URL of a store to use instead of a server of our own")
-    parser.add_argument("--megabytes", type=int, default=400)
-    parser.add_argument("--streams", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--megabytes", type=int, default=400, help="size of the file that is sent (default 400)")
+    parser.add_argument("--streams", type=int, default=4, help="parts that are under way at once (default 4)")
+    parser.add_argument("--pairs", type=int, default=5, help="measured pairs of one side and the other (default 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     # In memory where that is a file system: the disk of a shared machine varies more than what is compared.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

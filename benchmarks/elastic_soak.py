@@ -50,7 +50,7 @@ EVENTS = ("terminate", "power off", "kill a worker", "freeze", "replace the coor
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=20, help="how many seeds, each a run (default 20)")
     parser.add_argument("--first", type=int, default=1, help="the first seed (default 1)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

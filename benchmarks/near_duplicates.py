@@ -57,7 +57,7 @@ WORD = re.compile(r"[^\W_]+")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--documents", type=int, default=4000, help="passages; as many copies are added")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default 5)")
     parser.add_argument("--megabytes", type=int, default=200, help="smaller input of the two for memory")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()

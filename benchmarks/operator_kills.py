@@ -37,11 +37,11 @@ _HANDLED_SECONDS = 120
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=100, help="times that the operator is killed (default 100)")
+    parser.add_argument("--runs", type=int, default=8, help="runs that have trouble meanwhile (default 8)")
+    parser.add_argument("--seed", type=int, default=1, help="draws the moments and the trouble (default 1)")
     parser.add_argument("--audit", type=Path, help="keep the audit log here")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="operator-kills-") as folder, plane(Path(folder)) as made:
         report = measure(made, options.kills, options.runs, options.seed)

@@ -39,11 +39,11 @@ _SETTLE_SECONDS = 900
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=1000, help="TrainingRuns (default 1000)")
     parser.add_argument("--pods", type=int, default=2, help="of each run")
     parser.add_argument("--seconds", type=float, default=90.0, help="of steady state")
     parser.add_argument("--changes", type=int, default=100, help="runs whose replicas are changed")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="operator-load-") as folder, plane(Path(folder)) as made:
         report = measure(made, options.runs, options.pods, options.seconds, options.changes)

@@ -27,7 +27,7 @@ BAR = 0.01
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     results = [compare(name, load_run_config(name)) for name in preset_names()]
     worst = max(abs(result["ratio"] - 1) for result in results)

@@ -43,10 +43,10 @@ RECOMPUTES = ("none", "selective", "full")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--preset", action="append", choices=list(WORLDS))
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--preset", action="append", choices=list(WORLDS), help="only this preset; may be repeated")
     parser.add_argument("--layers", type=int, metavar="N", help="cut every model to N blocks")
-    parser.add_argument("--keep", type=Path, metavar="FILE")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="JSON file of what torch measured, read and added to")
     options = parser.parse_args()
     known = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else {}
     results = []

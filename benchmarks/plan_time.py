@@ -51,7 +51,7 @@ HELD_OUT: dict[str, tuple[str, int, int, list[str]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="measured steps of each model (default 7)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     torch.set_num_threads(1)
     samples = [measure(run_of(*case), options.rounds) for case in FITTED]

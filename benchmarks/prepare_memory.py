@@ -54,9 +54,9 @@ shard_tokens: 10000000
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small-mb", type=float, default=60)
-    parser.add_argument("--large-mb", type=float, default=600)
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--small-mb", type=float, default=60, help="the smaller input, in MB (default 60)")
+    parser.add_argument("--large-mb", type=float, default=600, help="the larger input, in MB (default 600)")
+    parser.add_argument("--workers", type=int, default=2, help="processes that prepare (default 2)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     small, large = (measure(size, options.small_mb, options.workers) for size in (options.small_mb, options.large_mb))

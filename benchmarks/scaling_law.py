@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keep data and runs there")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time (default 2)")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     if options.folder is None:
         with tempfile.TemporaryDirectory() as folder:

@@ -57,7 +57,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=PRESETS, default="gpt-1b-h100")
+    parser.add_argument("--preset", choices=PRESETS, default="gpt-1b-h100", help="the run (default gpt-1b-h100)")
     parser.add_argument("--micro", type=int, help="sequences of a micro-batch (default: the preset's)")
     parser.add_argument("--accumulate", type=int, default=4, help="micro-batches of a step (default 4)")
     parser.add_argument("--steps", type=int, default=20, help="timed steps (default 20)")

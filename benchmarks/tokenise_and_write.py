@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megabytes", type=float, default=16, help="text for `tokenizers`")
     parser.add_argument("--fast-megabytes", type=float, default=200, help="text for gigatoken; 0 leaves it out")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     sizes = {"tokenizers": options.megabytes, "gigatoken": options.fast_megabytes}

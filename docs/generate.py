@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from operators import api, crd
+from operators.metrics import Metrics
 from trainer.config import RunConfig
 from trainer.data.prepare.pipeline import ChatPipeline, Pipeline, TokenPipeline
 from trainer.evaluate.record import Record
@@ -144,6 +145,12 @@ def metrics_page() -> str:
         lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help} |")
     lines += ["", "## Where the seconds go", "", "| bucket | meaning |", "| --- | --- |"]
     lines += [f"| `{bucket}` | {bucket.meaning} |" for bucket in Bucket]
+    lines += ["", "## Of the operator", "", "On its own `/metrics`; what counts up ends in `_total` there.", ""]
+    lines += ["| metric | type | meaning |", "| --- | --- | --- |"]
+    for family in sorted(Metrics().registry.collect(), key=lambda family: family.name):
+        # Those of any process, prometheus_client has described.
+        if family.name.startswith("gptrun_"):
+            lines.append(f"| `{family.name}` | {family.type} | {family.documentation} |")
     return "\n".join(lines) + "\n"
 
 
@@ -185,6 +192,8 @@ def section(node: dict[str, Any], schema: dict[str, Any], prefix: str) -> list[s
         arms = [_resolve(arm, schema) for arm in _arms(value)]
         objects = [arm for arm in arms if arm.get("properties")]
         text = " ".join(value.get("description", objects[0].get("description", "") if objects else "").split())
+        if not text and "const" in value:
+            text = "Picks what this section describes."
         lines.append(f"| `{path}` | {_type(value, schema)} | {_default(key, value, node, bool(objects))} | {text} |")
         for arm in objects:
             below += ["", f"## `{path}`" + (f" ({_tag(arm)})" if len(objects) > 1 else ""), ""]

@@ -53,7 +53,7 @@ class JobRef(Model):
     kind: JobKind
     """PyTorchJob or RayJob."""
     name: Annotated[str, Field(min_length=1, max_length=63)]
-    """Its name."""
+    """The job's `metadata.name`."""
 
 
 class Capacity(Model):
@@ -215,6 +215,7 @@ class Condition(Model):
     """As the Kubernetes API conventions have it."""
 
     type: str
+    """What is said, such as Ready or Healthy: docs/reference/operator-decisions.md lists them."""
     status: str
     """True, False or Unknown."""
     reason: str
@@ -231,16 +232,22 @@ class CheckpointStatus(Model):
     """The newest checkpoint that was committed."""
 
     name: str
+    """Its folder in the run's, such as step-00000250-a0001."""
     step: int
+    """Optimizer steps that it has behind it."""
     time: datetime | None = None
+    """When it was committed, by the coordinator's clock; null where that was not said."""
     url: str = ""
+    """Where it is in the store."""
 
 
 class RestartCount(Model):
     """How often attempts ended for one reason, over the run's life."""
 
     reason: str
+    """One word in CamelCase, such as NodeLost."""
     count: int
+    """Attempts that ended so."""
 
 
 class Suspension(Model):
@@ -249,7 +256,9 @@ class Suspension(Model):
     reason: str
     """`Suspended` (spec.suspend), `ConfigInvalid` or `BudgetExhausted`."""
     message: str = ""
+    """What a person should know, and do."""
     time: datetime
+    """When the operator suspended it."""
     generation: int
     """Of the TrainingRun, when it was suspended."""
     template: str = ""
@@ -297,16 +306,22 @@ class TrainingRunStatus(Model):
     """What the operator last saw. What the coordinator said stays when no pod runs."""
 
     phase: Phase = Phase.PENDING
+    """Where the run is, in one word, for people; programs read the conditions."""
     conditions: list[Condition] = []
     observed_generation: int = 0
+    """Generation of the spec that this status was made from."""
     workers: int | None = None
     """Worker pods that the job asks for; what `kubectl get --subresource=scale` shows."""
     selector: str = ""
     """Label selector of the workers, for the scale subresource."""
     step: int | None = None
+    """The last optimizer step that was done."""
     steps_total: int | None = None
+    """Steps of the whole run."""
     loss: float | None = None
+    """Training loss of the last step that was logged, in nats per token."""
     tokens_per_second: float | None = None
+    """Tokens trained on per second, by all workers together."""
     mfu: float | None = None
     """Model FLOP utilization, 0 to 1."""
     goodput: float | None = None
@@ -314,7 +329,9 @@ class TrainingRunStatus(Model):
     last_checkpoint: CheckpointStatus | None = None
     restarts: list[RestartCount] = []
     attempt: int | None = None
+    """Number of the newest attempt, counted from 1."""
     estimated_completion: datetime | None = None
+    """When the last step will be done at the speed of now."""
     suspension: Suspension | None = None
     failures: Failures = Failures()
     capacity: CapacityStatus | None = None

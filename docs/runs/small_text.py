@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(WRITERS))
     parser.add_argument("--tokens", type=Path, metavar="FOLDER", help="a prepared set whose tokens to write")
     parser.add_argument("--as", dest="form", choices=list(TOKEN_WRITERS), default="npy", help="their form")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder to write")
     options = parser.parse_args()
     if not set(options.kinds) <= set(WRITERS) or bool(options.kinds) == bool(options.tokens):
         parser.error(f"name kinds of text ({', '.join(WRITERS)}), or a prepared set with --tokens")

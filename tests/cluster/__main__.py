@@ -17,7 +17,9 @@ def main() -> None:
     """Do what the command line says."""
     summary, _, details = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=summary, epilog=details)
-    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument(
+        "command", choices=["up", "down", "status"], help="bring the cluster up, take it down, or say how it is"
+    )
     command = parser.parse_args().command
     try:
         if command == "up":

@@ -19,7 +19,7 @@ from typing import Any
 from tests.faults.plan import EVALUATE_EVERY_STEPS, SAVE_EVERY_STEPS, STEPS, Kind, When
 
 ROOT = Path(__file__).parents[2]
-TEMPLATE = Path(__file__).with_name("page.md")
+TEMPLATE = Path(__file__).with_name("page.txt")
 PAGE, RESULTS = ROOT / "docs" / "reliability.md", ROOT / "docs" / "reliability.jsonl"
 KEPT = (
     "seed",

@@ -34,7 +34,7 @@ class Record(Result):
     format: int = FORMAT
     """Of this file."""
     name: str
-    """NAME."""
+    """What `--write` called it."""
     checkpoint: str
     """The checkpoint's name."""
     nonce: str

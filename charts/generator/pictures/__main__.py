@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--scrape", type=float, default=15.0, help="seconds between two scrapes; default: %(default)s")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a variable, such as run=demo")
     parser.add_argument("--output", type=Path, default=Path("docs/pictures"), help="folder; default: %(default)s")
-    parser.add_argument("--format", choices=["png", "svg"], default="png")
+    parser.add_argument("--format", choices=["png", "svg"], default="png", help="of the pictures; default: %(default)s")
     options = parser.parse_args()
     since = options.until - 3600 if options.since is None else options.since
     span = Span(since, options.until, options.scrape)

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="<store>/<run>")
     parser.add_argument("--checkpoint", required=True, help="latest, best, step:N or a name")
     parser.add_argument("--dtype", required=True, help="type of the weights")
-    parser.add_argument("--poll-seconds", type=float, default=POLL_SECONDS)
+    parser.add_argument("--poll-seconds", type=float, default=POLL_SECONDS, help="between two looks at the status")
     options = parser.parse_args()
     if not wait_until_finished(options.status, options.poll_seconds):
         sys.exit("the run failed; nothing is exported")

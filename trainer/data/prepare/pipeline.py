@@ -61,7 +61,7 @@ class Pipeline(Settings):
     """Folder for the cleaned text, which then stays: pipelines that differ in what comes after it share the work. Null
     keeps it beside the output until that is complete."""
     tokenizer: TokenizerSettings
-    """The tokenizer."""
+    """How text becomes ids, picked by `type`: learned here, or taken over."""
     validation_fraction: float = Field(default=0.005, ge=0, lt=1)
     """Share of the documents that go to the validation split, picked by the hash of their text."""
     shard_tokens: int = Field(default=100_000_000, gt=0)
