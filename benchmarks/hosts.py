@@ -14,18 +14,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
+# For one answer; what takes longer is stuck, and must not hold up the other sides for ever.
+LIMIT_SECONDS = 900.0
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
 
 
 class HostFailed(Exception):
-    """A rank of a side ended; the message is the end of what it wrote to standard error."""
+    """A rank of a side ended or was stuck; the message is the end of what it wrote to standard error."""
 
 
 class Host:
@@ -55,6 +58,7 @@ class Host:
             )
             for rank in range(world)
         ]
+        self._stuck = False
         self._answers()
 
     def ask(self, job: Job) -> list[Answer]:
@@ -84,7 +88,18 @@ class Host:
             errors.close()
 
     def _answers(self) -> list[Answer]:
-        return [self._answer(rank) for rank in range(len(self._processes))]
+        stuck = threading.Timer(LIMIT_SECONDS, self._kill_stuck)
+        stuck.daemon = True
+        stuck.start()
+        try:
+            return [self._answer(rank) for rank in range(len(self._processes))]
+        finally:
+            stuck.cancel()
+
+    def _kill_stuck(self) -> None:
+        self._stuck = True
+        for process in self._processes:
+            process.kill()
 
     def _answer(self, rank: int) -> Answer:
         process = self._processes[rank]
@@ -95,6 +110,8 @@ class Host:
         code = process.wait()
         self._errors[rank].seek(0)
         words = self._errors[rank].read()[-2000:]
+        if self._stuck:
+            words += f"\nno answer in {LIMIT_SECONDS:g} s"
         self.close()
         raise HostFailed(f"{' '.join(map(str, process.args))} ended with {code}:\n{words}")  # type: ignore[arg-type]
 

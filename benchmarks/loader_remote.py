@@ -37,7 +37,7 @@ from pyarrow import parquet
 
 from benchmarks.common import hardware
 from benchmarks.environments import peer_python
-from benchmarks.hosts import ROOT, Host
+from benchmarks.hosts import ROOT, Host, HostFailed
 from benchmarks.loader import VOCAB_SIZE, write_set
 from benchmarks.loader_sides import BATCH, LENGTH, SHARD_TOKENS, WINDOW
 from tests.integration.servers import s3_server
@@ -73,6 +73,8 @@ def main() -> None:
             Path(name), peers_python, shards=options.shards, rounds=options.rounds, peer_workers=options.workers
         )
     print(json.dumps(result) if options.json else report(result))
+    if result["absent"]:
+        sys.exit(f"no figure: {result['absent']}")
 
 
 def memory_folder() -> Path | None:
@@ -89,7 +91,10 @@ def measure(
     peer_workers: Sequence[int],
     peers: Sequence[str] = PEERS,
 ) -> dict[str, Any]:
-    """Write the sets, put them on a server and let the sides take turns."""
+    """Write the sets, put them on a server and let the sides take turns; `absent` has what failing peers said.
+
+    Raises HostFailed if our side fails, or all peers.
+    """
     write_sets(folder / "sets", peers_python, shards, peers)
     batches = shards * SHARD_TOKENS // WINDOW // BATCH
     with s3_server(folder / "server") as server, contextlib.ExitStack() as stack:
@@ -105,22 +110,37 @@ def measure(
         }
         sides = [(OURS, 1), *((peer, workers) for peer in peers for workers in peer_workers)]
         seconds: dict[str, dict[str, list[float]]] = {mode: {} for mode in MODES}
+        absent: dict[str, str] = {}
         for number in range(rounds):
             first = number % len(sides)
             for name, workers in sides[first:] + sides[:first]:
+                if name in absent:
+                    continue
                 cache = folder / "cache"
                 job = {"remote": f"{server.url}/sets/{name}", "local": str(cache), "workers": workers}
-                for mode in MODES:
-                    [answer] = hosts[name].ask(job | {"batches": batches})
-                    spent = float(answer["seconds"])
-                    seconds[mode].setdefault(name if name == OURS else f"{name}, {workers} workers", []).append(spent)
-                shutil.rmtree(cache)
+                try:
+                    for mode in MODES:
+                        [answer] = hosts[name].ask(job | {"batches": batches})
+                        key = name if name == OURS else f"{name}, {workers} workers"
+                        seconds[mode].setdefault(key, []).append(float(answer["seconds"]))
+                except HostFailed as error:
+                    if name == OURS:
+                        raise
+                    absent[name] = str(error)
+                shutil.rmtree(cache, ignore_errors=True)
+    if len(absent) == len(peers):
+        raise HostFailed("\n".join(f"{peer}: {words}" for peer, words in absent.items()))
     tokens = batches * BATCH * LENGTH
+    seconds = {
+        mode: {key: spent for key, spent in found.items() if key.split(",")[0] not in absent}
+        for mode, found in seconds.items()
+    }
     return {
         "bar_ratio": BAR_RATIO,
         "tokens": tokens,
         "shards": shards,
         "rounds": rounds,
+        "absent": absent,
         **{mode: summary(seconds[mode], tokens) for mode in MODES},
         "hardware": hardware(),
     }

@@ -212,6 +212,8 @@ class DeepSpeedLoop(TrainingLoop):
     def build(self) -> None:
         # It compiles its collectives at first use; what a killed compiler leaves in the user's cache blocks the next.
         os.environ["TORCH_EXTENSIONS_DIR"] = str(self.folder / "extensions")
+        # Its environment has ninja, which is looked for on the path.
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         import deepspeed  # type: ignore[import-not-found]  # in an environment of its own
 
         if self.world == 1:

@@ -5,8 +5,8 @@
 Takes the parts one after another, keeps what each found in benchmarks/compare/results.json together with the hardware,
 and draws the table between the markers of docs/compare.md and its chart from that file. `--only` (may be repeated)
 measures these parts again and keeps the others, `--render` measures nothing. `--quick` tries the parts at tiny sizes
-and writes nothing: its figures say nothing. Run it on a machine that does nothing else. Exits with 1 where our side of
-a part failed.
+and writes nothing: its figures say nothing. Run it on a machine that does nothing else. A side that fails has a row
+"no figure" and why, and holds up neither the others nor the page; with one, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import hardware
+from benchmarks.common import hardware, in_own_process
 from benchmarks.compare import installation, loader, preparation, recovery, saving, training
 from benchmarks.compare.chart import write_chart
-from benchmarks.compare.measurement import Part, Report
+from benchmarks.compare.measurement import OURS, Part, Report
 from benchmarks.compare.page import CHART, Results, text_table, write_page
+from benchmarks.compare.turns import complaint
 
 RESULTS = Path(__file__).with_name("results.json")
 PARTS: dict[str, Part] = {
@@ -47,12 +49,10 @@ def main() -> int:
     failed = []
     for name in [] if options.render else options.only or list(PARTS):
         print(f"{name} ...", file=sys.stderr, flush=True)
-        try:
-            report = PARTS[name].measure(options.quick)
-        except (Exception, SystemExit):
-            traceback.print_exc()
-            failed.append(name)
-            continue
+        started = time.monotonic()
+        report = measured(name, options.quick)
+        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+        failed += [f"{name}, {side}" for side in report.absent]
         results[name] = to_json(report)
         # After each part, so that an interruption loses only the one in progress.
         if not options.quick:
@@ -66,8 +66,20 @@ def main() -> int:
         write_chart(results, options.chart)
     print(json.dumps(results) if options.json else text_table(results))
     if failed:
-        print(f"failed: {', '.join(failed)}; their rows stay as they were", file=sys.stderr)
+        print(f"no figure: {'; '.join(failed)}", file=sys.stderr)
     return int(bool(failed))
+
+
+def measured(name: str, quick: bool) -> Report:
+    """What a part found, in a process of its own: it changes the environment and waits for all of its children."""
+    try:
+        report = in_own_process(PARTS[name].measure, quick)
+        if ours := [words for side, words in report.absent.items() if side.split(",")[0] == OURS]:
+            raise RuntimeError(f"our side failed: {ours[0]}")
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return Report([], {"all sides": complaint(error)})
+    return report
 
 
 def to_json(report: Report) -> dict[str, Any]:

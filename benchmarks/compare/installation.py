@@ -26,7 +26,8 @@ class Way:
     """What its own installation command installs."""
 
 
-# Of the READMEs as they stand in late 2026. Accelerate's is of its first example; it tells to install torch before.
+# Of the READMEs as they stand in late 2026. Accelerate's are its own and that of its examples, whose first is taken; it
+# tells to install torch before.
 WAYS = {
     OURS: Way(("git clone URL", "make run"), ("--editable", f"{ROOT}[dev]")),
     "nanoGPT": Way(
@@ -44,10 +45,10 @@ WAYS = {
             "git clone URL",
             "pip install torch",
             "pip install accelerate",
-            "accelerate config",
-            "accelerate launch examples/nlp_example.py",
+            "pip install datasets evaluate transformers",
+            "accelerate launch --cpu examples/nlp_example.py",
         ),
-        ("torch", "accelerate"),
+        ("torch", "accelerate", "datasets", "evaluate", "transformers"),
     ),
 }
 # What training alone asks of ours: no tests, no linters, no clients of clusters.

@@ -7,7 +7,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.compare.measurement import Measurement, Part, Report
+from benchmarks.compare.turns import complaint
 from benchmarks.environments import peer_python
+from benchmarks.hosts import HostFailed
 from benchmarks.loader_remote import BAR_RATIO, DATASETS, MODES, PEERS, memory_folder
 from benchmarks.loader_remote import measure as measure_remote
 
@@ -41,7 +43,8 @@ def measure(quick: bool) -> Report:
                 digits=1,
             )
             for mode in MODES
-        ]
+        ],
+        {peer: complaint(HostFailed(words)) for peer, words in found["absent"].items()},
     )
 
 

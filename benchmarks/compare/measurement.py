@@ -37,14 +37,14 @@ class Measurement:
         return statistics.median(above / below for above, below in pairs)
 
     @property
-    def ratio(self) -> float:
-        """The same against the peer that comes off best."""
-        return min(self.ratio_to(peer) for peer in self.rounds if peer != OURS)
+    def ratio(self) -> float | None:
+        """The same against the peer that comes off best; None where no peer has a figure."""
+        return min((self.ratio_to(peer) for peer in self.rounds if peer != OURS), default=None)
 
     @property
     def enough(self) -> bool:
         """Whether the bar is reached."""
-        return self.bar is None or self.ratio >= self.bar
+        return self.bar is None or self.ratio is None or self.ratio >= self.bar
 
     def to_json(self) -> dict[str, Any]:
         """As kept in results.json and printed, with the medians and ratios for whoever reads it."""

@@ -31,19 +31,29 @@ def page(results: Results, parts: Mapping[str, Part]) -> str:
         "| what | gpt-run | peers (in brackets: how much better gpt-run is) | bar | ratio to the best peer |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for measurement in measurements(results):
-        peers = ", ".join(
-            f"{peer} {shown(measurement, peer)} ({measurement.ratio_to(peer):.2f})" for peer in peers_of(measurement)
-        )
-        bar = "" if measurement.bar is None else f">= {measurement.bar:g}"
-        ours = f"{shown(measurement, OURS)} {measurement.unit}"
-        ratio = f"{measurement.ratio:.2f}{'' if measurement.enough else ' (missed)'}"
-        lines.append(f"| {measurement.what} | {ours} | {peers} | {bar} | {ratio} |")
+    for name, result in results.items():
+        lines += map(row, measurements({name: result}))
+        lines += [f"| {name} | | {side}: no figure: {cell(words)} | | |" for side, words in result["absent"].items()]
     for name, part in parts.items():
         if name in results:
             lines += ["", f"**{part.title}**: {part.settings}"]
-            lines += [f"Not measured: {peer} ({words})." for peer, words in results[name]["absent"].items()]
     return "\n".join([*lines, "", *machines(results)])
+
+
+def row(measurement: Measurement) -> str:
+    """A measurement's line of the page's table."""
+    peers = ", ".join(
+        f"{peer} {shown(measurement, peer)} ({measurement.ratio_to(peer):.2f})" for peer in peers_of(measurement)
+    )
+    bar = "" if measurement.bar is None else f">= {measurement.bar:g}"
+    ours = f"{shown(measurement, OURS)} {measurement.unit}"
+    ratio = f"{shown_ratio(measurement)}{'' if measurement.enough else ' (missed)'}"
+    return f"| {measurement.what} | {ours} | {peers} | {bar} | {ratio} |"
+
+
+def cell(words: str) -> str:
+    """What a peer said, so that it neither ends a cell nor is taken for a tag."""
+    return words.replace("|", "\\|").replace("<", "&lt;")
 
 
 def machines(results: Results) -> list[str]:
@@ -63,13 +73,17 @@ def text_table(results: Results) -> str:
     lines = []
     for measurement in measurements(results):
         bar = "" if measurement.bar is None else f" (bar {measurement.bar:g}{'' if measurement.enough else ', missed'})"
-        lines.append(f"{measurement.what}, {measurement.unit}: {measurement.ratio:.2f} of the best peer{bar}")
+        lines.append(f"{measurement.what}, {measurement.unit}: {shown_ratio(measurement)} of the best peer{bar}")
         lines.append(f"  {OURS:20}{shown(measurement, OURS):>12}")
         lines += [
             f"  {peer:20}{shown(measurement, peer):>12}  ours is {measurement.ratio_to(peer):.2f} times as good"
             for peer in peers_of(measurement)
         ]
-    lines += [f"{peer}: {words}" for result in results.values() for peer, words in result["absent"].items()]
+    lines += [
+        f"{name}, {side}: no figure: {words}"
+        for name, result in results.items()
+        for side, words in result["absent"].items()
+    ]
     return "\n".join(lines)
 
 
@@ -82,6 +96,11 @@ def measurements(results: Results) -> Iterator[Measurement]:
 def peers_of(measurement: Measurement) -> list[str]:
     """The sides that are not ours."""
     return [side for side in measurement.rounds if side != OURS]
+
+
+def shown_ratio(measurement: Measurement) -> str:
+    """The ratio to the best peer, if there is one."""
+    return "-" if measurement.ratio is None else f"{measurement.ratio:.2f}"
 
 
 def shown(measurement: Measurement, side: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmarks.common import write_random_tokens
-from benchmarks.compare.measurement import OURS, Measurement, Part, Report
-from benchmarks.compare.turns import hosts, in_turn
+from benchmarks.compare.measurement import Measurement, Part, Report
+from benchmarks.compare.turns import hosts, take_turns
+from benchmarks.hosts import Host
 from benchmarks.training_sides import SIDES, SIZES, parameters
 
 BAR = 0.97
@@ -18,6 +19,14 @@ ROUNDS = 7
 SIZE = "4m"
 QUICK_SIZE = "1m"
 DATA_TOKENS = 2_000_000
+
+
+class Turn(NamedTuple):
+    """One side's turn."""
+
+    tokens_per_second: float
+    peak_memory_bytes: int
+    losses: list[float]
 
 
 def measure(quick: bool) -> Report:
@@ -34,38 +43,38 @@ def measure(quick: bool) -> Report:
 
 
 def measure_world(folder: str, name: str, world: int, *, quick: bool) -> Report:
-    """All sides take turns; exits with 1 where one did not learn."""
+    """All sides take turns; one that does not learn has no figure."""
     size = SIZES[name]
     steps = 2 if quick else size.steps_per_round
-    rates: dict[str, list[float]] = {}
-    peaks: dict[str, list[float]] = {}
-    losses: dict[str, list[float]] = {}
+    processes = f"{world} process{'es' if world > 1 else ''}"
+
+    def turn(host: Host) -> Turn:
+        started = time.perf_counter()
+        answers = host.ask({"steps": steps})
+        rate = steps * size.tokens_per_step / (time.perf_counter() - started)
+        return Turn(rate, max(answer["peak_memory_bytes"] for answer in answers), answers[0]["losses"])
+
     arguments = ("benchmarks.training_sides", SIDES, name, folder)
     # The first steps allocate optimizer state and warm every cache.
     first = {"steps": 2}
     with hosts(*arguments, world=world, threads=CORES // world, first_job=first) as (working, absent):
-        for side in in_turn(list(working), 1 if quick else ROUNDS):
-            started = time.perf_counter()
-            answers = working[side].ask({"steps": steps})
-            rates.setdefault(side, []).append(steps * size.tokens_per_step / (time.perf_counter() - started))
-            peaks[side] = [max(answer["peak_memory_bytes"] for answer in answers) / 1e6]
-            losses.setdefault(side, []).extend(answers[0]["losses"])
-    stuck = [side for side, found in losses.items() if not found[-1] < found[0]]
-    if stuck and not quick:
-        sys.exit(f"the loss of {', '.join(stuck)} did not go down: {losses}")
-    where = f"{parameters(size) / 1e6:.1f}M parameters, {world} process{'es' if world > 1 else ''}"
+        turns = take_turns(working, absent, 1 if quick else ROUNDS, turn)
+    for side in [] if quick else list(turns):
+        losses = [loss for found in turns[side] for loss in found.losses]
+        if not losses[-1] < losses[0]:
+            absent[side] = f"its loss did not go down: {losses[0]:.3f} to {losses[-1]:.3f}"
+            del turns[side]
+    where = f"{parameters(size) / 1e6:.1f}M parameters, {processes}"
+    rates = {side: [found.tokens_per_second for found in rounds] for side, rounds in turns.items()}
+    # It only grows.
+    peaks = {side: [rounds[-1].peak_memory_bytes / 1e6] for side, rounds in turns.items()}
     return Report(
         [
-            Measurement(f"training, {where}", "tokens/s", True, ours_first(rates), bar=BAR, digits=0),
-            Measurement(f"peak memory of a process, {where}", "MB", False, ours_first(peaks), digits=0),
+            Measurement(f"training, {where}", "tokens/s", True, rates, bar=BAR, digits=0),
+            Measurement(f"peak memory of a process, {where}", "MB", False, peaks, digits=0),
         ],
-        absent,
+        {f"{side}, {processes}": words for side, words in absent.items()},
     )
-
-
-def ours_first(rounds: dict[str, list[float]]) -> dict[str, list[float]]:
-    """The same, in the order in which sides are listed."""
-    return {side: rounds[side] for side in (OURS, *SIDES) if side in rounds}
 
 
 PART = Part(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeVar
 
 from benchmarks.environments import PeerMissing, peer_python
 from benchmarks.hosts import Host, HostFailed, Job
 
+T = TypeVar("T")
 # Sides that live in an environment of their own, by the name of its pins.
 ENVIRONMENTS = {"Fabric": "fabric", "DeepSpeed": "deepspeed"}
 _COMPLAINT_CHARACTERS = 300
@@ -19,6 +21,22 @@ def in_turn(sides: Sequence[str], rounds: int) -> Iterator[str]:
     for number in range(rounds):
         first = number % len(sides)
         yield from [*sides[first:], *sides[:first]]
+
+
+def take_turns(
+    working: dict[str, Host], absent: dict[str, str], rounds: int, turn: Callable[[Host], T]
+) -> dict[str, list[T]]:
+    """What `turn` gave for each side, round by round. A side that fails is left out, and `absent` is told why."""
+    found: dict[str, list[T]] = {side: [] for side in working}
+    for side in in_turn(list(working), rounds):
+        if side in absent:
+            continue
+        try:
+            found[side].append(turn(working[side]))
+        except HostFailed as error:
+            print(error, file=sys.stderr, flush=True)
+            absent[side] = complaint(error)
+    return {side: values for side, values in found.items() if side not in absent}
 
 
 @contextmanager
@@ -42,6 +60,7 @@ def hosts(
         yield working, absent
 
 
-def complaint(error: Exception) -> str:
+def complaint(error: BaseException) -> str:
     """The last line of an error, short enough for a page."""
-    return [line.strip() for line in str(error).splitlines() if line.strip()][-1][-_COMPLAINT_CHARACTERS:]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][-_COMPLAINT_CHARACTERS:] if lines else type(error).__name__

@@ -1,9 +1,10 @@
-"""A side of a comparison that answers with what it was told; one job ends it."""
+"""A side of a comparison that answers with what it was told; one job ends it, one never does."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 from benchmarks.hosts import Answer, Job, serve
@@ -18,6 +19,8 @@ def prepare() -> Callable[[Job], Answer]:
 def work(job: Job) -> Answer:
     if job.get("end"):
         sys.exit("no more")
+    if job.get("stuck"):
+        time.sleep(3600)
     return {**job, "rank": os.environ.get("RANK"), "arguments": sys.argv[1:]}
 
 
