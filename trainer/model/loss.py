@@ -61,21 +61,24 @@ class CrossEntropy:
     def __init__(self, targets_N: Tensor) -> None:
         self.targets = targets_N
         # Serves every chunk: on a CPU, mapping fresh memory costs as much as filling it.
-        self._log_probs_CV: Tensor | None = None
+        self._probs_CV: Tensor | None = None
 
     def __call__(self, logits_CV: Tensor, rows: slice, /, *, needs_gradient: bool) -> tuple[Tensor, Tensor | None]:
         precise = torch.promote_types(logits_CV.dtype, torch.float32)
         targets_C = self.targets[rows]
-        if self._log_probs_CV is None:
-            self._log_probs_CV = logits_CV.new_empty(logits_CV.shape, dtype=precise)
-        log_probs_CV = torch.log_softmax(logits_CV, -1, precise, out=self._log_probs_CV[: len(logits_CV)])
+        if self._probs_CV is None:
+            self._probs_CV = logits_CV.new_empty(logits_CV.shape, dtype=precise)
+        probs_CV = torch.softmax(logits_CV, -1, precise, out=self._probs_CV[: len(logits_CV)])
         counted_C1 = (targets_C != IGNORED_TARGET).unsqueeze(1)
         index_C1 = targets_C.clamp(min=0).unsqueeze(1)
-        loss = -log_probs_CV.gather(1, index_C1).masked_fill_(~counted_C1, 0).sum()
+        # Of the logarithm and the probabilities, which the gradient needs, one alone takes every logit's exponential.
+        # A row's largest probability is at least 1 / V: its logarithm is exact where that of a target's may not be.
+        below_C1 = logits_CV.gather(1, index_C1).to(precise) - logits_CV.amax(1, keepdim=True).to(precise)
+        loss = -(below_C1 + probs_CV.amax(1, keepdim=True).log()).masked_fill_(~counted_C1, 0).sum()
         if not needs_gradient:
             return loss, None
         # d loss / d logits = softmax - one-hot(target).
-        return loss, log_probs_CV.exp_().scatter_add_(1, index_C1, -counted_C1.to(precise))
+        return loss, probs_CV.scatter_add_(1, index_C1, -counted_C1.to(precise))
 
 
 def chunked_loss(
