@@ -9,6 +9,7 @@ order that depends on their names alone, so that a cap takes an even sample. Use
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import importlib
 import os
@@ -23,16 +24,22 @@ SUFFIXES = (".py", ".pyi", ".txt", ".rst", ".md", ".html")
 LEFT_OUT = ("site-packages", "dist-packages", "__pycache__", "pydoc_data")
 
 
-def library_files() -> list[tuple[str, Path]]:
+def library_files() -> tuple[tuple[str, Path], ...]:
     """Name and path of every text file of the standard library, in the corpus's order."""
-    root = Path(sysconfig.get_path("stdlib"))
+    return _text_files(Path(sysconfig.get_path("stdlib")))
+
+
+@functools.cache
+def _text_files(root: Path) -> tuple[tuple[str, Path], ...]:
+    """Looked for once a process: each part of a source asks for them."""
     names = []
     for folder, below, files in os.walk(root):
         below[:] = [name for name in below if name not in LEFT_OUT]
         # Distributions link files into /etc; a trimmed image may lack what a link points at.
-        paths = [Path(folder) / name for name in files if name.endswith(SUFFIXES)]
-        names += [path.relative_to(root).as_posix() for path in paths if path.is_file()]
-    return [(name, root / name) for name in sorted(names, key=_place)]
+        found = [name for name in files if name.endswith(SUFFIXES) and Path(folder, name).is_file()]
+        below_root = Path(folder).relative_to(root)
+        names += [name if folder == str(root) else f"{below_root.as_posix()}/{name}" for name in found]
+    return tuple((name, root / name) for name in sorted(names, key=_place))
 
 
 def help_topics() -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ def test_links_that_point_nowhere_are_no_part_of_the_corpus(tmp_path: Path, monk
     (tmp_path / "whole.py").write_text("pass")
     (tmp_path / "sitecustomize.py").symlink_to(tmp_path / "etc" / "sitecustomize.py")
     monkeypatch.setattr(corpus.sysconfig, "get_path", lambda _: str(tmp_path))
-    assert corpus.library_files() == [("whole.py", tmp_path / "whole.py")]
+    assert corpus.library_files() == (("whole.py", tmp_path / "whole.py"),)
 
 
 def test_a_cap_ends_the_corpus_before_it_is_exceeded() -> None:
