@@ -73,11 +73,10 @@ class StepSample(AbstractContextManager["StepSample"]):
     def __init__(self, device: torch.device) -> None:
         os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
         self._device = device
-        activity = torch.profiler.ProfilerActivity
         on_gpu = device.type == "cuda"
-        self._profile = torch.profiler.profile(
-            activities=[activity.CUDA if on_gpu else activity.CPU],
-            acc_events=True,  # there is one cycle; torch 2.11 warns where this is left to the default
+        # Not torch.profiler's: so that it does not warn, it has to be told to build events of its own from Kineto's.
+        self._profile = torch.autograd.profiler.profile(
+            use_cpu=not on_gpu, use_device="cuda" if on_gpu else None, use_kineto=True
         )
         self._marks: list[float] = []
         self.parts: StepParts | None = None
@@ -86,7 +85,7 @@ class StepSample(AbstractContextManager["StepSample"]):
 
     def __enter__(self) -> StepSample:
         started = time.perf_counter()
-        self._profile.start()
+        self._profile.__enter__()
         self._mark()
         self.cost_seconds = self._marks[0] - started
         return self
@@ -99,11 +98,11 @@ class StepSample(AbstractContextManager["StepSample"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._mark()
-        self._profile.stop()
+        self._profile.__exit__(kind, error, trace)
         if error is None:
             first, middle, last = self._marks
             # Kineto's own events: torch's would be built one by one in Python, seconds for a large step.
-            kineto = self._profile.profiler.kineto_results if self._profile.profiler is not None else None
+            kineto = self._profile.kineto_results
             assert kineto is not None
             exposed = min(exposed_seconds(kineto.events(), on_gpu=self._device.type == "cuda"), middle - first)
             self.parts = StepParts(middle - first - exposed, exposed, last - middle)
