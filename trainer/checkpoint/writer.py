@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.metadata import Metadata
 from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.futures import Future
+from torch.serialization import set_crc32_options
 
 from trainer.checkpoint.layout import METADATA, FileEntry
 from trainer.checkpoint.ranks import TransferFailed, portable
@@ -180,6 +181,8 @@ class CheckpointWriter(FileSystemWriter):
 
     def __init__(self, folder: CheckpointFolder, rank: int, streams: int, small_files: Mapping[str, bytes]) -> None:
         super().__init__("", sync_files=False, thread_count=streams, overwrite=False)
+        # Of torch.save, for the whole process: every file has its SHA-256, and torch.load looks at no other sum.
+        set_crc32_options(compute_crc32=False)
         self.fs = cast(Any, folder)  # torch annotates its own file system, and calls any
         self.path = folder.init_path("")
         self._folder = folder
