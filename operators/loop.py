@@ -43,6 +43,7 @@ _ROOM_SECONDS = 5.0
 _UNSEEN_SECONDS = 30.0
 # How often one that stands by looks whether it holds the Lease.
 _LEASE_SECONDS = 0.1
+_NEVER_WRITTEN = TrainingRunStatus()
 _log = logging.getLogger(__name__)
 
 
@@ -197,7 +198,7 @@ class Loop:
         again = decision.look_again.total_seconds() if decision.look_again is not None else _RESYNC_SECONDS
         status = self._applier.finished(run, decision.status, now)
         patch = status_patch.difference(run.status, status)
-        if patch and run.status == TrainingRunStatus():
+        if patch and run.status == _NEVER_WRITTEN:
             patch = status_patch.first(status)
         wait = self._written_at(key) + self._interval - time.monotonic()
         resting = status.phase in (Phase.SUSPENDED, Phase.SUCCEEDED, Phase.FAILED)

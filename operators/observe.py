@@ -132,8 +132,7 @@ class Observer:
 
     def _pods(self, record: JobRecord | None) -> tuple[Pod, ...]:
         found = self._caches.workers_of(record) if record is not None else []
-        pods = (replace(pod.worker, resource_version=pod.resource_version) for pod in found if pod.worker is not None)
-        return tuple(sorted(pods, key=lambda pod: pod.name))
+        return tuple(sorted((pod.worker for pod in found if pod.worker is not None), key=lambda pod: pod.name))
 
     def _fresh(self, key: RunKey, now: datetime) -> Coordinator | None:
         coordinator = self._coordinators.get(key)

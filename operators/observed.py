@@ -70,7 +70,8 @@ class Pod:
     restarts: int = 0
     """Of its container."""
     exit: Exit | None = None
-    resource_version: str = ""
+    resource_version: str = field(default="", compare=False)
+    """Upon which it may be deleted; a newer one alone is no news."""
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ def _pod(meta: dict[str, Any], spec: dict[str, Any], status: dict[str, Any]) -> 
     return Pod(
         name=meta["name"],
         uid=meta["uid"],
+        resource_version=meta["resourceVersion"],
         phase=status.get("phase") or "Pending",
         node=spec.get("nodeName"),
         created_at=time_of(meta.get("creationTimestamp")),

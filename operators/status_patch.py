@@ -22,9 +22,9 @@ FIGURES = {
 
 def difference(before: TrainingRunStatus, after: TrainingRunStatus) -> dict[str, Any]:
     """A merge patch (RFC 7386) from one to the other; empty: they are equal."""
-    if before == after:
-        return {}
-    return _merge_patch(_json(before), _json(after))
+    # Most passes change a few figures, and not the conditions, which are most of the JSON.
+    changed = {name for name in TrainingRunStatus.model_fields if getattr(before, name) != getattr(after, name)}
+    return _merge_patch(_json(before, changed), _json(after, changed)) if changed else {}
 
 
 def first(after: TrainingRunStatus) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def with_condition(
     return status.model_copy(update={"conditions": [made if one.type == kind else one for one in status.conditions]})
 
 
-def _json(status: TrainingRunStatus) -> dict[str, Any]:
-    return status.model_dump(mode="json", by_alias=True)
+def _json(status: TrainingRunStatus, fields: set[str] | None = None) -> dict[str, Any]:
+    return status.model_dump(mode="json", by_alias=True, include=fields)
 
 
 def _merge_patch(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -319,16 +319,26 @@ def _with_conditions(
         if one is None:
             conditions += [before] if before is not None else []
             continue
-        value = {True: "True", False: "False", None: "Unknown"}[one.status]
-        same = before is not None and before.status == value
-        conditions.append(
-            Condition(
-                type=type_.value,
-                status=value,
-                reason=one.reason.value,
-                message=one.message,
-                last_transition_time=before.last_transition_time if before is not None and same else now,
-                observed_generation=generation,
-            )
-        )
+        conditions.append(_condition(one, before, generation, now))
     return status.model_copy(update={"conditions": conditions, "observed_generation": generation})
+
+
+def _condition(one: Said, before: Condition | None, generation: int, now: datetime) -> Condition:
+    """What is said as a condition; the one from before if it says the same, as nearly always."""
+    value = {True: "True", False: "False", None: "Unknown"}[one.status]
+    since = before.last_transition_time if before is not None and before.status == value else now
+    if before is not None and (before.status, before.reason, before.message, before.observed_generation) == (
+        value,
+        one.reason,
+        one.message,
+        generation,
+    ):
+        return before
+    return Condition(
+        type=one.type.value,
+        status=value,
+        reason=one.reason.value,
+        message=one.message,
+        last_transition_time=since,
+        observed_generation=generation,
+    )
