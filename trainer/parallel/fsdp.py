@@ -1,7 +1,7 @@
 """Wrap a decoder with FSDP2: one group per block, and one for embedding, final norm and head.
 
 Called by the worker on a model built on the meta device, after recomputation and compilation were set (the order that
-FSDP2 needs). Values are filled in afterwards by `materialise`, so no rank ever holds the whole model.
+FSDP2 needs). Storage and values come afterwards, so no rank ever holds the whole model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from trainer.model.decoder import Decoder
-from trainer.model.init import initialise
 from trainer.parallel.config import ParallelConfig, Precision
 from trainer.parallel.precision import COMPUTE_DTYPE
 
@@ -41,10 +40,9 @@ def shard_model(model: Decoder, mesh: DeviceMesh, config: ParallelConfig, precis
     fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=policy, offload_policy=offload)
 
 
-def materialise(model: Decoder, *, device: torch.device, offload: bool, seed: int) -> None:
-    """Give a model on the meta device its storage and initial weights, the same at every world size."""
+def materialise(model: Decoder, *, device: torch.device, offload: bool) -> None:
+    """Give a model on the meta device its storage; its values are still to come, from `initialise` or a checkpoint."""
     model.to_empty(device=torch.device("cpu") if offload else device)
-    initialise(model, seed)
 
 
 def set_gradient_sync(model: torch.nn.Module, config: ParallelConfig, *, last: bool) -> None:

@@ -7,6 +7,7 @@ import torch
 from trainer.config import RunConfig
 from trainer.model.config import ModelConfig
 from trainer.model.decoder import Decoder
+from trainer.model.init import initialise
 from trainer.model.lora import add_adapters
 from trainer.parallel.compile import compile_blocks, use_compile_cache
 from trainer.parallel.fsdp import materialise, shard_model
@@ -38,7 +39,10 @@ def build_step(config: RunConfig, world: World, data: Data, teaching: Teaching |
 
 
 def build_model(config: RunConfig, world: World, data: Data, teacher_width: int | None = None) -> Decoder:
-    """The decoder, sharded and with its initial weights. Recomputation, compilation, FSDP: in this order.
+    """The decoder, sharded. Recomputation, compilation, FSDP: in this order.
+
+    Its parameters have storage and no values yet: drawing them takes longer than anything else of a start, and a run
+    that goes on has them from its checkpoint. One that begins calls `initialise`.
 
     teacher_width: of a teacher whose hidden states the run is to come near.
     """
@@ -58,7 +62,7 @@ def build_model(config: RunConfig, world: World, data: Data, teacher_width: int 
         device_type=world.device.type,
     )
     shard_model(model, mesh, config.parallel, config.precision)
-    materialise(model, device=world.device, offload=config.parallel.offload, seed=config.seed)
+    materialise(model, device=world.device, offload=config.parallel.offload)
     return model
 
 
@@ -81,5 +85,6 @@ def _trial_model(config: RunConfig, world: World, document_end_id: int | None) -
     trial = _empty_model(config, config.model.model_copy(update={"layers": 1}), document_end_id)
     if config.precision == "fp8":
         use_fp8(trial)
-    materialise(trial, device=world.device, offload=False, seed=config.seed)
+    materialise(trial, device=world.device, offload=False)
+    initialise(trial, config.seed)
     return trial.to(COMPUTE_DTYPE[config.precision])

@@ -36,6 +36,7 @@ from trainer.metrics.machine import Machine, Place
 from trainer.metrics.throughput import ThroughputMeter
 from trainer.metrics.trackers.feed import Trackers
 from trainer.metrics.trackers.start import check_trackers, start_trackers
+from trainer.model.init import initialise
 from trainer.model.size import count_parameters, trained_flops_per_token
 from trainer.parallel.compile import is_compiled
 from trainer.parallel.precision import check_precision
@@ -81,6 +82,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
     clock.enter(Bucket.CHECKPOINT_RESTORE)
     loaded = restore(config, world, run_store, context, identity)
     if loaded is None:
+        initialise(context.model, config.seed)
         _take_initial_weights(config, world, context, data)
     clock.enter(Bucket.TRAINING_PREP)
     progress = restore_progress(config, world, context, loaded)
