@@ -46,7 +46,8 @@ def main() -> None:
 
 def compare(name: str, other: Path, rounds: int) -> dict[str, float]:
     """Processor seconds of the activity in the other tree and in this one, and the ratio of this one's to those."""
-    before, after = [], []
+    before: list[float] = []
+    after: list[float] = []
     for number in range(rounds):
         for tree in (other, HERE) if number % 2 == 0 else (HERE, other):
             (after if tree == HERE else before).append(_seconds(name, tree))
