@@ -25,7 +25,7 @@ class Unsaved(Saver):
     def __init__(self) -> None:
         """There is nothing to set up."""
 
-    busy = False  # type: ignore[assignment]  # a property of its base
+    busy = False
 
     def save(self, snapshot: Snapshot) -> None:
         """Not here."""
