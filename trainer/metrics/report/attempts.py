@@ -38,15 +38,25 @@ def last_steps(files: RunFiles) -> dict[int, float]:
     limits = {}
     for attempt in reversed(numbers_of(files)):
         limits[attempt] = limit
-        claim = files.claims.get(attempt)
-        base = parse_name(claim.base_checkpoint) if claim is not None and claim.base_checkpoint else None
+        base = _base_step(files, attempt)
+        if base == 0 and attempt not in first_lines and attempt not in own_commits:
+            continue  # it ended before it did anything
         if base is not None:
-            limit = min(limit, base[0])
-        elif claim is not None and claim.base_checkpoint is None and (attempt in first_lines or attempt in own_commits):
-            limit = 0  # it began from nothing
+            limit = min(limit, base)
         elif attempt in first_lines:
-            limit = min(limit, first_lines[attempt] - 1)  # nothing says where it began: another run's checkpoint
+            limit = min(limit, first_lines[attempt] - 1)
     return limits
+
+
+def _base_step(files: RunFiles, attempt: int) -> int | None:
+    """The step that an attempt went on from; None where nothing says so: another run's checkpoint, or no claim."""
+    claim = files.claims.get(attempt)
+    if claim is None:
+        return None
+    if claim.base_checkpoint is None:
+        return 0
+    base = parse_name(claim.base_checkpoint)
+    return base[0] if base is not None else None
 
 
 def attempt_rows(files: RunFiles, limits: dict[int, float]) -> tuple[AttemptRow, ...]:
@@ -102,6 +112,9 @@ def _row(
     last = files.last_sign.get(number, start)
     speeds = [line.tokens_per_second for line in lines if line.tokens_per_second is not None]
     steps = [line.step for line in lines]
+    # Where nothing says from which step it went on, all that is known is that it had not done its first line's.
+    base = _base_step(files, number)
+    began = base if base is not None else min(steps, default=1) - 1
     sign_before = before[0].last_sign_at if before else None
     worlds = [line.world_size for line in lines if line.world_size is not None]
     return AttemptRow(
@@ -115,7 +128,7 @@ def _row(
         base_checkpoint=claim.base_checkpoint if claim is not None else None,
         first_step=min(steps, default=None),
         last_step=max(steps, default=None),
-        steps_redone=int(max(steps[-1] - max(limit, steps[0] - 1), 0)) if steps else 0,
+        steps_redone=int(max(steps[-1] - max(limit, began), 0)) if steps else 0,
         tokens_per_second=median(speeds) if speeds else None,
         checkpoints=commits,
         end=end,

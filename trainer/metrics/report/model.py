@@ -45,7 +45,7 @@ class AttemptRow(_Part):
     """Of its lines; likewise the next."""
     last_step: int | None
     steps_redone: int
-    """Of its logged steps, those that a later attempt did again."""
+    """Steps up to its last line that a later attempt did again."""
     tokens_per_second: float | None
     """Median of its lines."""
     checkpoints: int

@@ -39,6 +39,19 @@ def test_attempts_say_when_they_worked_and_how_they_ended(killed_and_scaled: Run
     ]
 
 
+def test_steps_before_the_first_line_were_done_again_too(new_run: Callable[..., Run]) -> None:
+    run = new_run()
+    run.claim(1, 0)
+    run.lines(1, "training", [training(10, 10)])
+    run.claim(2, 20)
+    run.lines(2, "training", [training(step, 20 + step) for step in (10, 20)])
+    run.commit(15, 2, 35)
+    run.claim(3, 50, base="step-00000015-a0002")
+    run.lines(3, "training", [training(20, 60)])
+    rows = report_run(run.url).report.attempts
+    assert [row.steps_redone for row in rows] == [10, 5, 0]
+
+
 def test_figures_of_the_whole_run(killed_and_scaled: Run) -> None:
     report = report_run(killed_and_scaled.url).report
     assert (report.step, report.steps_planned, report.tokens, report.model) == (120, 120, 120_000, "gpt2")
