@@ -1,12 +1,12 @@
 """Settings of trackers: which there are, and where each keeps what it is given.
 
-`trainer.config` puts a list of them under the key `trackers`. A `type` key picks the variant; a new tracker is one
-class here, one in a module beside this one, and one line in `trainer.metrics.trackers.start`.
+`trainer.config` puts a list of them under the key `trackers`. A `type` key picks the variant. docs/extending.md adds a
+new one, step by step.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from trainer.settings import Settings
 class TensorBoardConfig(Settings):
     """TensorBoard's event files, in `logs/tensorboard/` of the run's folder in the store."""
 
+    packages: ClassVar[tuple[str, ...]] = ("tensorboard",)
     type: Literal["tensorboard"] = "tensorboard"
     """Picks this tracker; needs the extra `tensorboard`."""
 
@@ -23,6 +24,7 @@ class TensorBoardConfig(Settings):
 class WandbConfig(Settings):
     """Weights & Biases. The key comes from WANDB_API_KEY alone, another server than theirs from WANDB_BASE_URL."""
 
+    packages: ClassVar[tuple[str, ...]] = ("wandb",)
     type: Literal["wandb"] = "wandb"
     """Picks this tracker; needs the extra `wandb`."""
     project: str = Field(default="gpt-run", min_length=1)

@@ -18,14 +18,15 @@ from trainer.metrics.trackers.wandb import WandbTracker
 def check_trackers(configs: Sequence[TrackerConfig]) -> None:
     """UserError if the package of a tracker is not installed. Imports none: that takes seconds."""
     for config in configs:
-        # Packages and extras are called as the tracker is; so may be a folder at hand, which has no origin.
-        package = find_spec(config.type)
-        if package is None or package.origin is None:
-            raise UserError(
-                f"trackers: {config.type} is not installed",
-                expected=f"the packages of the extra `{config.type}`",
-                fix=f"pip install 'gpt-run[{config.type}]', or take it out of trackers",
-            )
+        for name in config.packages:
+            package = find_spec(name)
+            # A folder at hand may be called as a package is; it has no origin.
+            if package is None or package.origin is None:
+                raise UserError(
+                    f"trackers: {name} is not installed",
+                    expected=f"the packages of the extra `{config.type}`",
+                    fix=f"pip install 'gpt-run[{config.type}]', or take it out of trackers",
+                )
 
 
 def start_trackers(

@@ -24,3 +24,10 @@ def test_a_missing_package_is_named_even_beside_a_folder_of_its_name(
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     with pytest.raises(UserError, match=r"trackers: wandb is not installed(?s:.*)gpt-run\[wandb\]"):
         check_trackers([WandbConfig()])
+
+
+def test_a_tracker_that_needs_no_package_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WandbConfig, "packages", ())
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    check_trackers([WandbConfig()])
