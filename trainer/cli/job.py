@@ -193,7 +193,13 @@ def status(
 
 
 def _status_of_release(name: str, context: str | None, namespace: str | None) -> dict[str, Any]:
-    cluster = connect(context, namespace, _SHORT_SECONDS)
+    from trainer.errors import UserError
+
+    try:
+        cluster = connect(context, namespace, _SHORT_SECONDS)
+    except UserError as error:
+        fix = f"for a run on this machine give the URL that `gpt-run train` printed; for a release {error.fix}"
+        raise UserError(error.found, expected=error.expected, fix=fix) from error
     document = cluster.status(name)
     if document is not None:
         return document
