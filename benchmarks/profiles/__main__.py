@@ -27,7 +27,7 @@ HERE = Path(__file__).parents[2]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("name", help="what to profile", choices=NAMES)
     parser.add_argument("--top", type=int, default=15, help="lines of the table (default 15)")
     parser.add_argument("--with-callees", action="store_true", help="order by time with what a function calls")
     parser.add_argument("--against", type=Path, metavar="TREE", help="take turns with another working tree")
