@@ -157,7 +157,8 @@ def test_document_masks_change_what_is_seen_and_not_what_is_read(make_training: 
         longer = ["model.context=256", "sequence_length=256", "steps=4", "evaluate.every_steps=4"]
         assert warm.worker(training, *longer).code == 0
     assert [each[1] for each in plain.steps().values()] == [each[1] for each in masked.steps().values()]
-    assert all(without[0] != within[0] for without, within in zip(*map(_losses, (plain, masked)), strict=True))
+    # Not at every step: a batch may have sequences of one document each.
+    assert _losses(plain) != _losses(masked)
 
     # At another world size the same losses, and for the checkpoint alone the same validation.
     both = make_training(data={"document_mask": True})
