@@ -45,7 +45,7 @@ test-slow: $(STAMP)  ## The tests that take longest: runs under much trouble, ev
 test-ray: $(STAMP)  ## Runs on Ray clusters of this machine, one after another
 	$(BIN)/python -m pytest -m ray tests/integration/ray
 
-faults: $(STAMP)  ## Small runs under drawn faults: N=100 of them from SEED=1 on; SEED=17 N=1 plays one again
+faults: $(STAMP)  ## Small runs under drawn faults: N=100 of them from SEED=1 on; SEED=17 N=1 plays one again; WHERE=cluster
 	$(BIN)/python -m tests.faults --n $(N) --seed $(SEED) --where $(WHERE)
 
 fuzz: $(STAMP)  ## A hundred times as many examples of the fuzz tests as in `make test`

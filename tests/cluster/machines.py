@@ -8,12 +8,15 @@ a test or a killed bring-up has left it in.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -25,6 +28,9 @@ START_SECONDS = 10
 END_SECONDS = 60
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc")
+# setns(2); Python has it from 3.12 on.
+_CLONE_NEWNET = 0x40000000
+T = TypeVar("T")
 # The first process of a process namespace inherits orphans; ignoring SIGCHLD has the kernel reap them.
 INIT = ("env", "--ignore-signal=CHLD", "sleep", "infinity")
 
@@ -92,6 +98,11 @@ class Machine:
                 check=True,
             )
 
+    def do_in_network(self, make: Callable[[], T]) -> T:
+        """What `make` gives, made in the machine's network by a thread of ours, as are all threads that it starts."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._make_in_network, make).result()
+
     def processes(self, program: str | Path) -> list[psutil.Process]:
         """What runs of this program on it, outside of containers."""
         inode = _inode(program)
@@ -107,6 +118,12 @@ class Machine:
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=10)
+
+    def _make_in_network(self, make: Callable[[], T]) -> T:
+        with Path(f"/proc/{self.pid}/ns/net").open() as namespace:
+            if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        return make()
 
     def _is_init(self, process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):

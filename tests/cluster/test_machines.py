@@ -44,6 +44,12 @@ def test_machine_has_its_own_name_network_and_processes(machine: Machine) -> Non
     assert machine.run("readlink", "/proc/1/exe") == f"{Path(SLEEP).resolve()}\n"
 
 
+def test_threads_of_ours_can_be_in_its_network(machine: Machine) -> None:
+    network = Path("/proc/thread-self/ns/net")
+    assert machine.do_in_network(network.readlink) == Path(f"/proc/{machine.pid}/ns/net").readlink()
+    assert network.readlink() == Path("/proc/self/ns/net").readlink()
+
+
 def test_programs_go_on_until_they_are_stopped(machine: Machine) -> None:
     machine.start("nap", ["tail", "--follow", "/dev/null"])
     wait_until(lambda: bool(machine.processes(TAIL)))

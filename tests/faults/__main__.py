@@ -1,6 +1,6 @@
 """A campaign: many small real runs under seeded faults, each held against the run left alone.
 
-    python -m tests.faults [--n 100] [--seed 1] [--where local] [--jobs 2] [--results runs/faults]
+    python -m tests.faults [--n 100] [--seed 1] [--where local|cluster] [--jobs 2] [--results FOLDER]
 
 Plays the seeds from --seed on, each with a plan drawn from it and nothing else, printed before it runs. Results are
 JSON lines in the folder of --results; seeds that are there already are passed over, so that a campaign that was stopped
@@ -23,34 +23,42 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.faults import cluster_plan, plan
 from tests.faults.checks import done_again, violations
+from tests.faults.cluster import OnCluster
 from tests.faults.drive import Driver
 from tests.faults.evidence import gather
 from tests.faults.local import Local
 from tests.faults.network import Network
-from tests.faults.plan import Plan, draw
+from tests.faults.plan import Plan
 from tests.faults.where import Alone, Place
 from tests.integration.training import Training, prepare
 
-PLACES = ("local",)
+DRAW = {"local": plan.draw, "cluster": cluster_plan.draw}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=100, help="how many seeds (default 100)")
     parser.add_argument("--seed", type=int, default=1, help="the first one (default 1)")
-    parser.add_argument("--where", default="local", help="local: processes of this machine (default)")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2)")
-    parser.add_argument("--results", type=Path, default=Path("runs/faults"), help="folder (default runs/faults)")
+    parser.add_argument(
+        "--where", choices=DRAW, default="local", help="processes of this machine (default), or the test cluster on it"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time (default 2); a cluster has one")
+    parser.add_argument("--results", type=Path, help="folder (default runs/faults, of a cluster runs/faults-cluster)")
     options = parser.parse_args()
-    if options.where not in PLACES:
+    on_cluster = options.where == "cluster"
+    if on_cluster and (why_not := OnCluster.none_here()) is not None:
         print(
-            f"error: --where {options.where}\nexpected: one of {', '.join(PLACES)}\n"
-            "to do: play it on this machine; a campaign on a cluster is not there yet",
+            f"error: no campaign on a cluster: {why_not}\nexpected: the test cluster on this machine, whose nodes and "
+            "programs may be broken\nto do: make cluster-up (root, Go); without it: make faults WHERE=local",
             file=sys.stderr,
         )
         return 2
-    campaign = Campaign(options.results, replay=options.n == 1)
+    results = options.results or Path("runs/faults-cluster" if on_cluster else "runs/faults")
+    campaign = Campaign(results, options.where, replay=options.n == 1)
+    if on_cluster:
+        options.jobs = 1  # its faults are everybody's
     campaign.play(range(options.seed, options.seed + options.n), jobs=options.jobs)
     return campaign.report(range(options.seed, options.seed + options.n))
 
@@ -58,10 +66,11 @@ def main() -> int:
 class Campaign:
     """Seeds, played by several streams of runs at a time."""
 
-    def __init__(self, folder: Path, *, replay: bool) -> None:
-        """replay: play seeds of which there is a result already."""
+    def __init__(self, folder: Path, where: str, *, replay: bool) -> None:
+        """where: a key of DRAW. replay: play seeds of which there is a result already."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder.resolve()
+        self._where = where
         self._replay = replay
         self._file = self._folder / "results.jsonl"
         self._lock = threading.Lock()
@@ -108,7 +117,7 @@ class Campaign:
         for result in skipped:
             print(f"seed {result['seed']} skipped: {result['skipped']}")
         for result in failed:
-            print(f"seed {result['seed']} FAILED; again: make faults SEED={result['seed']} N=1")
+            print(f"seed {result['seed']} FAILED; again: make faults WHERE={self._where} SEED={result['seed']} N=1")
             for violation in result["violations"]:
                 print(f"  {violation}")
         pauses = [pause for result in played for pause in result["pause_seconds"]]
@@ -126,14 +135,15 @@ class Campaign:
         folder = self._folder / f"stream-{number}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        place = Local(folder, number, self._folder / "data" / "small")
+        data = self._folder / "data" / "small"
+        place = OnCluster(folder, data) if self._where == "cluster" else Local(folder, number, data)
         try:
             while True:
                 try:
                     seed = self._waiting.get_nowait()
                 except queue.Empty:
                     return
-                self._keep(self._play(place, draw(seed), folder))
+                self._keep(self._play(place, DRAW[self._where](seed), folder))
         finally:
             place.close()
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 from tests.faults.observe import Observer
 from tests.faults.plan import ENDS_ALL, Fault, Moment, Plan, Store, When
-from tests.faults.where import Mend, Miss, Stage
+from tests.faults.where import GivenUp, Mend, Miss, Stage
 from trainer.errors import EXIT_USER_ERROR
 
 STUCK_SECONDS = 240.0
 """A run of which nothing is seen for so long is stuck."""
-_WAIT_SECONDS = 30.0
+# The next moment is for a run that has found back, or takes so long.
+_FOUND_BACK_SECONDS = 30.0
 # Machines that would start again and again without getting anywhere.
 _MOST_STARTS = 40
 
@@ -74,7 +75,11 @@ class Driver:
         while True:
             if not over:
                 over = next(script, "over") == "over"
-            self._tend()
+            try:
+                self._tend()
+            except GivenUp as end:
+                self.driven.why_not = str(end)
+                break
             codes = [machine.popen.poll() for machine in self._stage.machines()]
             # A moment that waits for a run which has ended has missed it.
             if all(code == 0 for code in codes) and not self._paused:
@@ -128,9 +133,8 @@ class Driver:
                 continue
             self._happen(played)
             self._stage.release()
-            # The next one is for a run that has found back.
             seen = len(self._observer.observed.steps)
-            yield from self._wait(lambda seen=seen: len(self._observer.observed.steps) > seen + 3, _WAIT_SECONDS)  # type: ignore[misc]
+            yield from self._wait(lambda seen=seen: len(self._observer.observed.steps) > seen + 3, _FOUND_BACK_SECONDS)  # type: ignore[misc]
 
     def _reach(self, moment: Moment) -> Iterator[None]:
         """Wait for the point of the run; whether it came."""
@@ -176,9 +180,9 @@ class Driver:
                 seconds = fault.seconds + (2.0 if fault.kind in ENDS_ALL else 0.0)
                 self._mending.append(_Mending(time.monotonic() + seconds, fault, mend))
 
-    def _wait(self, there: Callable[[], bool], seconds: float = _WAIT_SECONDS) -> Iterator[None]:
-        """Until it is there; whether it came in time."""
-        deadline = time.monotonic() + seconds
+    def _wait(self, there: Callable[[], bool], seconds: float | None = None) -> Iterator[None]:
+        """Until it is there, for as long as the place is patient or so many seconds; whether it came in time."""
+        deadline = time.monotonic() + (self._stage.patience_seconds if seconds is None else seconds)
         while not there():
             if time.monotonic() > deadline:
                 return False

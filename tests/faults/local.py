@@ -32,7 +32,7 @@ from tests.integration.servers import BUCKET, Server, free_port, s3_environment,
 from tests.integration.training import Process, Training
 from tests.integration.warm import Warm
 
-_TROUBLES = {
+TROUBLES = {
     Kind.STORE_DOWN: Trouble.DOWN,
     Kind.STORE_ERRORS: Trouble.ERRORS,
     Kind.STORE_SLOW: Trouble.SLOW,
@@ -105,6 +105,8 @@ class Local:
 
 class LocalStage:
     """One run on this machine."""
+
+    patience_seconds = 30.0
 
     def __init__(self, place: Local, plan: Plan, folder: Path, alone: Alone, stack: contextlib.ExitStack) -> None:
         self._place = place
@@ -305,7 +307,7 @@ class LocalStage:
 
     def _stop_worker(self, fault: Fault) -> Mend:
         worker = self._worker(fault)
-        return _stopped([worker])
+        return stopped([worker])
 
     def _kill_launcher(self, fault: Fault) -> None:
         index, process = self._running(fault)
@@ -315,7 +317,7 @@ class LocalStage:
     def _stop_launcher(self, fault: Fault) -> Mend:
         index, process = self._running(fault)
         self._unclean.add(index)  # its forks may be killed meanwhile
-        return _stopped([psutil.Process(process.pid)])
+        return stopped([psutil.Process(process.pid)])
 
     def _power_off(self, fault: Fault) -> None:
         index, process = self._running(fault)
@@ -330,7 +332,7 @@ class LocalStage:
     def _freeze(self, fault: Fault) -> Mend:
         index, process = self._running(fault)
         self._unclean.add(index)
-        return _stopped(process.tree())
+        return stopped(process.tree())
 
     def _join(self, _: Fault) -> None:
         self._count = self._plan.machines + 1
@@ -342,10 +344,10 @@ class LocalStage:
         return self._start_coordinator
 
     def _stop_coordinator(self, _: Fault) -> Mend:
-        return _stopped([psutil.Process(self._coordinator_process().pid)])
+        return stopped([psutil.Process(self._coordinator_process().pid)])
 
     def _store_trouble(self, fault: Fault) -> Mend:
-        self._proxy.trouble = _TROUBLES[fault.kind]
+        self._proxy.trouble = TROUBLES[fault.kind]
 
         def mend() -> None:
             self._proxy.trouble = None
@@ -413,7 +415,7 @@ def flip_bit(path: Path, seed: int, where: int | None = None) -> int:
     return place
 
 
-def _stopped(processes: list[psutil.Process]) -> Mend:
+def stopped(processes: list[psutil.Process]) -> Mend:
     """SIGSTOP; what wakes them up again."""
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

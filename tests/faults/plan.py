@@ -14,7 +14,7 @@ STEPS = 60
 SAVE_EVERY_STEPS = 10
 EVALUATE_EVERY_STEPS = 15
 # Later, a fault could come when the run is over.
-_LAST_MOMENT_STEP = 44
+LAST_MOMENT_STEP = 44
 _MOST_RANKS = 3
 _LONGEST_PAUSE_SECONDS = 6.0
 
@@ -47,6 +47,24 @@ class Kind(StrEnum):
     FLIP_CHECKPOINT = "a bit flips in the newest checkpoint, all machines lose their power"
     FLIP_SHARD = "a bit flips in a shard, all machines lose their power"
     NETWORK_LOSS = "a machine's network is cut"
+    # On a cluster only.
+    DELETE_WORKER = "a worker's pod is deleted"
+    REMOVE_WORKER = "a worker's pod is deleted by force"
+    DELETE_COORDINATOR = "the coordinator's pod is deleted"
+    REMOVE_COORDINATOR = "the coordinator's pod is deleted by force"
+    NODE_LOSS = "a node loses its power"
+    COORDINATOR_NODE_LOSS = "the coordinator's node loses its power"
+    NODE_CUT = "a node's network is cut"
+    DRAIN = "a node is drained"
+    PREEMPT = "a pod of a higher priority takes the room"
+    SCALE_STORM = "the job is scaled up and down within seconds"
+    KILL_OPERATOR = "SIGKILL of the operator"
+    STOP_OPERATOR = "SIGSTOP of the operator"
+    KILL_JOB_CONTROLLER = "SIGKILL of the training operator"
+    STOP_JOB_CONTROLLER = "SIGSTOP of the training operator"
+    API_AWAY = "the API server is away"
+    DNS_AWAY = "DNS is away"
+    STORE_AWAY = "the S3 server is away"
 
 
 class When(StrEnum):
@@ -67,14 +85,33 @@ class Store(StrEnum):
 
 
 COORDINATOR = frozenset({Kind.KILL_COORDINATOR, Kind.TERM_COORDINATOR, Kind.STOP_COORDINATOR})
-OF_STORE = frozenset(kind for kind in Kind if kind.name.startswith("STORE_"))
+OF_STORE = frozenset(kind for kind in Kind if kind.name.startswith("STORE_")) - {Kind.STORE_AWAY}
+"""What a proxy before the store does."""
 OF_DISK = frozenset({Kind.DISK_FULL, Kind.DISK_READ_ONLY})
 SEVERAL = frozenset({Kind.NETWORK_LOSS, Kind.FREEZE, Kind.STOP_LAUNCHER, Kind.JOIN}) | COORDINATOR
 """Kinds that need a coordinator of its own process."""
 ENDS_ALL = frozenset({Kind.TERM_ALL, Kind.FLIP_CHECKPOINT, Kind.FLIP_SHARD})
-LASTING = COORDINATOR | OF_STORE | OF_DISK | {Kind.STOP_WORKER, Kind.STOP_LAUNCHER, Kind.FREEZE, Kind.NETWORK_LOSS}
+OF_NODE = frozenset({Kind.NODE_LOSS, Kind.COORDINATOR_NODE_LOSS, Kind.NODE_CUT, Kind.DRAIN})
+AWAY = frozenset(kind for kind in Kind if kind.name.endswith("_AWAY"))
+OF_OPERATORS = frozenset(kind for kind in Kind if kind.name.endswith(("_OPERATOR", "_JOB_CONTROLLER")))
+CLUSTER_ONLY = (
+    OF_NODE
+    | AWAY
+    | OF_OPERATORS
+    | {Kind.DELETE_WORKER, Kind.REMOVE_WORKER, Kind.DELETE_COORDINATOR, Kind.REMOVE_COORDINATOR}
+    | {Kind.PREEMPT, Kind.SCALE_STORM}
+)
+LOCAL = tuple(kind for kind in Kind if kind not in CLUSTER_ONLY)
+LASTING = (
+    COORDINATOR
+    | OF_STORE
+    | OF_DISK
+    | OF_NODE
+    | AWAY
+    | {Kind.STOP_OPERATOR, Kind.STOP_JOB_CONTROLLER, Kind.PREEMPT, Kind.SCALE_STORM}
+    | {Kind.STOP_WORKER, Kind.STOP_LAUNCHER, Kind.FREEZE, Kind.NETWORK_LOSS}
+)
 """Kinds that are mended after `Fault.seconds`."""
-FIRST_KINDS = tuple(Kind)
 
 
 @dataclass(frozen=True)
@@ -160,9 +197,9 @@ class Plan:
 
 
 def draw(seed: int) -> Plan:
-    """The plan of a seed."""
+    """The plan of a seed on this machine; tests/faults/cluster_plan.py has those of a cluster."""
     chance = random.Random(seed)
-    first = FIRST_KINDS[seed % len(FIRST_KINDS)]
+    first = LOCAL[seed % len(LOCAL)]
     several = first in SEVERAL or chance.random() < 0.6
     machines = chance.randint(2, _MOST_RANKS) if several else 1
     fixed = chance.random() < 0.4
@@ -184,7 +221,7 @@ def draw(seed: int) -> Plan:
         if chance.random() < 0.35 and kind not in ENDS_ALL:
             faults.append(_fault(chance.choice([other for other in allowed if other not in ENDS_ALL]), chance))
         moments.append(Moment(_when(kind, chance), 0, tuple(faults)))
-    steps = sorted(chance.randint(3, _LAST_MOMENT_STEP) for _ in moments)
+    steps = sorted(chance.randint(3, LAST_MOMENT_STEP) for _ in moments)
     return Plan(
         seed=seed,
         machines=machines,
@@ -209,7 +246,7 @@ def _allowed(store: Store, *, coordinator: bool, data_from_store: bool, fixed: b
         out |= SEVERAL
     if fixed:
         out.add(Kind.JOIN)
-    return [kind for kind in Kind if kind not in out]
+    return [kind for kind in LOCAL if kind not in out]
 
 
 def _fault(kind: Kind, chance: random.Random) -> Fault:

@@ -120,3 +120,11 @@ def test_refusals_that_a_plan_explains() -> None:
     assert violations(replace(SOUND, plan=denied, exits=[said])) == []
     silent = Exit(2, "error: access refused")
     assert "does not say what to do" in violations(replace(SOUND, plan=denied, exits=[silent]))[0]
+
+
+def test_only_a_pod_that_is_removed_by_force_may_lose_steps_although_it_was_told_to_go() -> None:
+    claims = [SOUND.claims[0], Claim(2, SAVED, "Preempted", 100.0)]
+    forced = replace(PLAN, moments=(Moment(When.STEP, 3, (Fault(Kind.REMOVE_WORKER, 0, 0.0),)),))
+    assert violations(replace(SOUND, plan=forced, claims=claims)) == []
+    deleted = replace(PLAN, moments=(Moment(When.STEP, 3, (Fault(Kind.DELETE_WORKER, 0, 0.0),)),))
+    assert "in good order" in violations(replace(SOUND, plan=deleted, claims=claims))[0]

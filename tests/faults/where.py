@@ -1,6 +1,7 @@
 """Where a campaign's runs happen: what the driver asks of a place, whatever it is made of.
 
-`local` has it on this machine (`tests.faults.local`). A cluster would start pods for machines and break what they have.
+`local` has it on this machine (`tests.faults.local`); on a cluster machines are pods, which Kubernetes starts
+(`tests.faults.cluster`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class Stage(Protocol):
     """One run, its machines and everything that can break."""
 
     training: Training
+    patience_seconds: float
+    """How long a moment may take to come before it is missed."""
     flipped: str | None
     """The checkpoint in which a bit was flipped; None before."""
 
@@ -41,7 +44,10 @@ class Stage(Protocol):
         """Machines that have been replaced."""
 
     def start_missing(self) -> None:
-        """Start the run, or again the machines that have ended without having finished, as an orchestrator does."""
+        """Start the run, or again the machines that have ended without having finished, as an orchestrator does.
+
+        GivenUp if nobody would.
+        """
 
     def terminate_all(self) -> None:
         """SIGTERM to every machine."""
@@ -80,3 +86,7 @@ class Place(Protocol):
 
 class Miss(Exception):
     """A fault found nothing to break: the plan goes on without it."""
+
+
+class GivenUp(Exception):
+    """The run has ended without having finished, and for good; why."""

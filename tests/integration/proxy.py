@@ -58,7 +58,7 @@ class _Request:
 
 
 class Proxy:
-    """A proxy on a free port of the loopback interface, or of `host`.
+    """A proxy on a free port of the loopback interface, or of `host`, before a server on it, or on `upstream_host`.
 
     `lose(text)` once keeps the server's answer to a PUT or POST that mentions the text to itself and hangs up: the
     request was carried out; `lost` counts what it swallowed. `hold(text)` keeps requests that mention the text from the
@@ -66,14 +66,14 @@ class Proxy:
     path of every GET request, in order.
     """
 
-    def __init__(self, upstream_port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, upstream_port: int, host: str = "127.0.0.1", upstream_host: str = "127.0.0.1") -> None:
         self.lost = 0
         self.held = 0
         self.troubled = 0
         """Requests that `trouble` befell."""
         self.reads: list[str] = []
         self.trouble: Trouble | None = None
-        self._upstream_port = upstream_port
+        self._upstream = (upstream_host, upstream_port)
         self._armed: bytes | None = None
         self._holds: bytes | None = None
         self._released = threading.Event()
@@ -137,7 +137,7 @@ class Proxy:
             client.sendall(self._listings[request.target])
             return True
         # A new one for each: a server hangs up on those that say nothing for a while.
-        with socket.create_connection(("127.0.0.1", self._upstream_port)) as upstream:
+        with socket.create_connection(self._upstream) as upstream:
             if trouble is Trouble.CUT and request.writes:
                 upstream.sendall(request.head + request.body[: len(request.body) // 2])
                 return False
