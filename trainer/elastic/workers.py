@@ -7,6 +7,7 @@ chose, so there is no race for a port.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -166,7 +167,8 @@ class Workers:
         """Have every worker write the stacks of its threads to where it reports; works under a held GIL."""
         for process in self._processes:
             if process.exitcode is None and process.pid is not None:
-                os.kill(process.pid, signal.SIGUSR1)
+                with contextlib.suppress(ProcessLookupError):  # it ends just now
+                    os.kill(process.pid, signal.SIGUSR1)
 
     def stacks(self) -> dict[int, str]:
         """What `dump_stacks` brought, by rank."""

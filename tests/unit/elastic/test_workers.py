@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -165,6 +166,18 @@ def test_stop_before_a_worker_has_handlers(start: Start) -> None:
 
 
 STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(60)"
+
+
+def test_stacks_of_a_worker_that_ends_just_now_are_not_asked_for(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise ProcessLookupError  # in place of the moment between a worker's end and its sentinel's
+
+    workers = start("time.sleep(60)")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "kill", gone)
+        workers.dump_stacks()
+    workers.end_now(Reason.NODE_LOST, "over")
+    assert end_of(workers).end is End.STOPPED
 
 
 def test_who_does_not_stop_is_killed_after_the_grace_period(start: Start, tmp_path: Path) -> None:
