@@ -43,7 +43,7 @@ TROUBLES = {
 }
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
-_HANG_SECONDS = 15.0
+_HANG_SECONDS = 30.0
 _ALONE_SECONDS = 900.0
 RUN: dict[str, Any] = {
     "steps": STEPS,
