@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 from torch.distributed.checkpoint.planner import SavePlan
 from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from benchmarks.common import memory_megabytes
+from benchmarks.worlds import enter_fake_group
 from trainer.checkpoint.layout import METADATA, Checkpoint, Committed, FileEntry, checkpoint_name
 from trainer.checkpoint.reader import CheckpointReader, VerifiedFiles, sha256_of
 from trainer.checkpoint.staging import StagedPlanner, flatten_below
@@ -61,7 +60,7 @@ class Written:
 def local_plans(preset: str, shard: str, world_size: int, local_world_size: int) -> Planned:
     """Plans of all ranks, one after another. Resets this process's peak of memory."""
     config = load_run_config(preset, [f"parallel.shard={shard}", "parallel.compile=false"])
-    _enter(0, world_size)
+    enter_fake_group(0, world_size)
     tensors = _tensors(config, world_size, local_world_size)
     # The gradients that the moments were made from are gone.
     Path("/proc/self/clear_refs").write_text("5")
@@ -71,13 +70,13 @@ def local_plans(preset: str, shard: str, world_size: int, local_world_size: int)
     different = local_world_size if shard == "hybrid" else world_size
     plans, seconds = [], 0.0
     for rank in range(different):
-        _enter(rank, world_size)
+        enter_fake_group(rank, world_size)
         mine = _as_rank(tensors, config, world_size, local_world_size)
         started = time.perf_counter()
         plans.append(_plan(mine, rank))
         seconds += time.perf_counter() - started
     assert plans[0].items == wanted.items, "rank 0's tensors and their stand-ins are planned differently"
-    _enter(0, world_size)
+    enter_fake_group(0, world_size)
     return Planned(plans * (world_size // different), seconds / different, tensors, megabytes)
 
 
@@ -114,12 +113,6 @@ def load_plan_seconds(tensors: dict[str, Any], root: str) -> float:
     planner.set_up_planner(flatten_below(tensors), metadata, is_coordinator=True)
     planner.create_local_plan()
     return time.perf_counter() - started
-
-
-def _enter(rank: int, world_size: int) -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    dist.init_process_group("fake", rank=rank, world_size=world_size, store=FakeStore())
 
 
 def _tensors(config: RunConfig, world_size: int, local_world_size: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from benchmarks.common import hardware, in_own_process, memory_megabytes
-from benchmarks.worlds import GPUS_OF_A_NODE, PRESET, options
+from benchmarks.worlds import GPUS_OF_A_NODE, PRESET, enter_fake_group, options
 
 BAR_RATIO = 1.05
 
@@ -43,7 +43,6 @@ def set_up(world_size: int) -> dict[str, Any]:
     """Figures of rank 0 in a world of so many; the modules are imported before anything is counted."""
     import torch
     import torch.distributed as dist
-    from torch.testing._internal.distributed.fake_pg import FakeStore
 
     from trainer.config_file import load_run_config
     from trainer.model.init import initialise
@@ -56,7 +55,7 @@ def set_up(world_size: int) -> dict[str, Any]:
     # A sequence for each rank, of which the preset's batch has fewer.
     overrides = ["parallel.compile=false", "batch.sequences=1024", "batch.micro_sequences=1"]
     config = load_run_config(PRESET, overrides)
-    dist.init_process_group("fake", rank=0, world_size=world_size, store=FakeStore())
+    enter_fake_group(0, world_size)
     world = World(
         rank=0,
         world_size=world_size,

@@ -58,7 +58,7 @@ def main() -> None:
     from trainer.elastic.pulse import Pulse
     from trainer.elastic.signals import StopSignals
     from trainer.parallel.world import join_world
-    from trainer.train import build, restore, setup
+    from trainer.train import restore, setup
     from trainer.train.loop import close_run, train
     from trainer.train.monitoring import process_clock
 
@@ -73,7 +73,6 @@ def main() -> None:
     mark("joining the world")
     parts = {
         "building the model": (setup, "build_step"),
-        "initial values of parameters": (build, "materialise"),
         "reading the checkpoint": (restore, "load_checkpoint"),
     }
     spent = dict.fromkeys(parts, 0.0)
@@ -88,7 +87,6 @@ def main() -> None:
         close_run(run)
     found = {what: after - before for (_, before), (what, after) in pairwise(marks)}
     found["all else of the set-up"] -= spent["building the model"] + spent["reading the checkpoint"]
-    spent["building the model"] -= spent["initial values of parameters"]
     del found["benchmark"]
     print(json.dumps([*found.items(), *spent.items()]))
 

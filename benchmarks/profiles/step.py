@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import tempfile
-from pathlib import Path
-
-import torch
-
-from benchmarks.common import write_random_tokens
-from benchmarks.product import Product
+from benchmarks.profiles.small_run import small_run
 from benchmarks.profiles.table import Profile, profile
-from benchmarks.training_sides import SIZES, run_file
+from benchmarks.training_sides import SIZES
 from trainer.checkpoint.save import Saver, SaveResult, Snapshot
 from trainer.train.loop import train
 
@@ -38,11 +30,7 @@ class Unsaved(Saver):
 
 def measure() -> Profile:
     """One step of 8 sequences of 256 tokens."""
-    torch.set_num_threads(1)
-    size = SIZES[SIZE]
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-        write_random_tokens(Path(folder, "tokens.bin"), vocab_size=size.vocab_size, tokens=500_000)
-        product = Product(run_file(size, Path(folder)))
+    with small_run(SIZE) as product:
         product.live.saver = Unsaved()
 
         def steps() -> None:
@@ -50,6 +38,5 @@ def measure() -> Profile:
             run.total_steps = run.progress.step + STEPS
             train(run)
 
-        found = profile(f"a step of {size.tokens_per_step:,} tokens, 1.3M parameters", steps, repeats=5, scale=STEPS)
-        product.close()
-    return found
+        unit = f"a step of {SIZES[SIZE].tokens_per_step:,} tokens, 1.3M parameters"
+        return profile(unit, steps, repeats=5, scale=STEPS)

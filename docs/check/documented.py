@@ -21,7 +21,8 @@ _EMPTY_WORDS = frozenset({"a", "an", "the", "of", "this", "its", "is"})
 def check_documented(tree: Tree) -> Iterator[Finding]:
     """Whatever has no text, or one that only repeats its name."""
     yield from _check_tables(tree)
-    yield from _check_program(tree, gpt_run.program())
+    for command in gpt_run.commands():
+        yield from _check_command(tree, command)
     yield from _check_scripts(tree)
     yield from _check_targets(tree)
 
@@ -46,9 +47,7 @@ def _check_tables(tree: Tree) -> Iterator[Finding]:
                 )
 
 
-def _check_program(tree: Tree, command: Any) -> Iterator[Finding]:
-    for child in getattr(command, "commands", {}).values():
-        yield from _check_program(tree, child)
+def _check_command(tree: Tree, command: Any) -> Iterator[Finding]:
     if command.callback is None:
         return
     source = inspect.getsourcefile(command.callback) or ""

@@ -31,16 +31,21 @@ def program() -> Any:
     return typer.main.get_command(app)
 
 
+def commands() -> Iterator[Any]:
+    """The program and all its commands, groups before what is in them."""
+    left = [program()]
+    while left:
+        command = left.pop(0)
+        left += getattr(command, "commands", {}).values()
+        yield command
+
+
 @cache
 def options() -> frozenset[str]:
     """The options of all commands."""
-    found: set[str] = set()
-    commands = [program()]
-    while commands:
-        command = commands.pop()
-        commands += getattr(command, "commands", {}).values()
-        found.update(name for param in command.params for name in (*param.opts, *param.secondary_opts))
-    return frozenset(found)
+    return frozenset(
+        name for command in commands() for param in command.params for name in (*param.opts, *param.secondary_opts)
+    )
 
 
 def problems(tree: Tree, words: list[str], *, whole: bool) -> Iterator[Problem]:

@@ -158,8 +158,3 @@ def anchor(heading: str, used: Counter[str]) -> str:
     slug = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
     used[slug] += 1
     return slug if used[slug] == 1 else f"{slug}-{used[slug] - 1}"
-
-
-def spans(page: Page) -> Iterator[Code]:
-    """The code spans of a page."""
-    return (code for code in page.codes if code.kind is None)

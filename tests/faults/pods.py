@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -22,6 +21,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tests.cluster import layout
+from tests.cluster.machines import wait_until
 from tests.cluster.runs import LABEL
 from tests.integration.training import Process, Training
 
@@ -216,13 +216,12 @@ def members(group: str) -> Iterator[psutil.Process]:
                 yield psutil.Process(pid)
 
 
-def wait_quietly(condition: Any, seconds: float) -> bool:
+def wait_quietly(condition: Callable[[], object], seconds: float) -> bool:
     """Poll a condition; whether it came true in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.2)
+    try:
+        wait_until(condition, seconds, "did not come true")
+    except TimeoutError:
+        return False
     return True
 
 
