@@ -2,15 +2,18 @@
 
 Written by rank 0 of the train loop. A local store gets each line at once. Object stores cannot append, so lines are
 gathered and uploaded as numbered write-once files, every minute and at each commit, by a thread: a slow or failing
-store never holds up or ends training. What could not be uploaded is tried again with what comes after it.
+store never holds up or ends training. What could not be written is tried again with what comes after it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from trainer.checkpoint.store import Store
@@ -35,17 +38,10 @@ class History:
 
     def write(self, record: dict[str, Any], now_seconds: float, *, name: str = "training") -> None:
         """Add one line to the file called `name`; `now_seconds` is a monotonic clock's reading."""
-        line = json.dumps(record) + "\n"
+        self._lines.setdefault(name, []).append(json.dumps(record) + "\n")
         if self._run.is_local:
-            path = self._run.local_path(f"{self._folder}/{name}-000.jsonl")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(line)
-            except OSError as error:
-                _log.warning("%s: line not written (%s)", path, error)
+            self._append(name)
             return
-        self._lines.setdefault(name, []).append(line)
         self._last_flush_seconds = self._last_flush_seconds or now_seconds
         if now_seconds - self._last_flush_seconds >= _FLUSH_SECONDS:
             self.flush(now_seconds)
@@ -53,13 +49,28 @@ class History:
     def flush(self, now_seconds: float) -> None:
         """Upload what was gathered, in the background."""
         self._last_flush_seconds = now_seconds
-        if self._lines:
+        if self._lines and not self._run.is_local:
             self._uploads.submit(self._upload, self._take())
 
     def close(self) -> None:
-        """Upload the rest and wait for it."""
+        """Write the rest and wait for it."""
+        if self._run.is_local:
+            for name in list(self._lines):
+                self._append(name)
+            return
         self._uploads.submit(self._upload, self._take())
         self._uploads.shutdown(wait=True)
+
+    def _append(self, name: str) -> None:
+        """To the file of a local store: the lines of a name that are not in it yet."""
+        path = self._run.local_path(f"{self._folder}/{name}-000.jsonl")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _append_whole(path, "".join(self._lines[name]).encode())
+        except OSError as error:
+            _log.warning("%s: %d lines of history wait (%s)", path, len(self._lines[name]), error)
+            return
+        del self._lines[name]
 
     def _take(self) -> dict[str, bytes]:
         """The gathered lines under the names of their files."""
@@ -81,3 +92,12 @@ class History:
                 _log.warning("%s: not uploaded, %d bytes of history wait (%s)", path, waiting, one_line(error))
                 return
             del self._unsent[path]
+
+
+def _append_whole(path: Path, data: bytes) -> None:
+    """All or nothing: half a line of a disk that was full would swallow the line that comes after it."""
+    with path.open("ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(data) < len(data):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
