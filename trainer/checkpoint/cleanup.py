@@ -52,7 +52,11 @@ def apply_retention(run: Store, keep: KeepConfig, attempt: Attempt | None = None
 
 
 def delete_folder(run: Store, name: str, files: Iterable[str]) -> None:
-    """The marker first: from then on the checkpoint does not exist, whatever happens to the rest."""
+    """The marker first: from then on the checkpoint does not exist, whatever happens to the rest.
+
+    Of a torn save it is looked for once more at the end: its writer may have passed its last check before it was taken
+    over. One that comes later still finds that it lacks its files, and is taken back by its writer.
+    """
     folder = run.child(f"{CHECKPOINTS}/{name}")
     names = set(files)
     if MARKER in names:
@@ -61,4 +65,6 @@ def delete_folder(run: Store, name: str, files: Iterable[str]) -> None:
         names |= folder.find().keys()
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(folder.remove, (file for file in names if file != MARKER)))
+    if MARKER not in names and MARKER in folder.find():
+        folder.remove(MARKER)
     folder.remove_folder("")

@@ -31,6 +31,7 @@ from trainer.checkpoint.layout import CHECKPOINTS, Committed, FileEntry, checkpo
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.ranks import Ranks, TransferFailed, quiet_single_process
 from trainer.checkpoint.staging import HostCopy, StagedPlanner, flatten, flatten_below, local_part
+from trainer.checkpoint.store import Store
 from trainer.checkpoint.writer import CheckpointFolder, CheckpointWriter
 from trainer.errors import Fenced
 from trainer.storage_errors import one_line
@@ -278,7 +279,24 @@ class Saver:
         ).sealed()
         # If this fails the files stay: the marker may have arrived although its answer did not.
         folder.write_once(layout.MARKER, layout.marker_bytes(committed))
+        self._take_back_what_was_emptied(folder, job)
         return committed
+
+    def _take_back_what_was_emptied(self, folder: Store, job: _Job) -> None:
+        """Rank 0: no marker stays without its files.
+
+        It may have been on its way for as long as a network was cut or this process stood still. An attempt that took
+        over then, and has committed itself, has removed the folder's files as those of a torn save.
+        """
+        missing = sorted(job.entries.keys() - folder.find().keys())
+        if not missing:
+            return
+        try:
+            self._attempt.check_fence()
+        except Fenced:
+            folder.remove(layout.MARKER)
+            raise
+        raise TransferFailed(f"{folder.url} was committed and lacks {missing[0]}")
 
     def _retain(self) -> tuple[str, ...]:
         """Rank 0: delete what no tier holds. A failure costs space, not the save."""

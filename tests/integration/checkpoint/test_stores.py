@@ -119,6 +119,51 @@ def test_a_zombie_is_fenced_and_its_late_commit_never_wins(run: Store) -> None:
     assert same(state, make_state(2))
 
 
+def test_a_marker_that_comes_after_its_files_were_cleaned_up_does_not_stay(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zombie = claim(run)
+    save(zombie, make_snapshot(1))
+    write_once = Store.write_once
+
+    def held_up(store: Store, path: str, data: bytes) -> None:
+        """As by a network that was cut between the last look at the fence and the marker."""
+        if path == "COMMITTED.json" and "step-00000009-a0001" in store.url:
+            newer = claim(run, "step-00000001-a0001")
+            (saved,) = save(newer, make_snapshot(2))
+            assert saved.ok, saved.error
+            assert store.find() == {}
+        write_once(store, path, data)
+
+    monkeypatch.setattr(Store, "write_once", held_up)
+    (late,) = save(zombie, make_snapshot(9))
+    assert late.fenced is not None
+    listing = read_checkpoints(run)
+    assert list(listing.by_name()) == ["step-00000001-a0001", "step-00000002-a0002"]
+    assert list(listing.torn) == []
+
+
+def test_a_marker_that_comes_while_its_files_are_cleaned_up_does_not_stay(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zombie = claim(run)
+    save(zombie, make_snapshot(1), make_snapshot(2))
+    marker = run.read_bytes("checkpoints/step-00000002-a0001/COMMITTED.json")
+    run.remove("checkpoints/step-00000002-a0001/COMMITTED.json")
+    newer = claim(run, "step-00000001-a0001")
+    remove = Store.remove
+
+    def meanwhile(store: Store, path: str) -> None:
+        if path == "progress.json" and "step-00000002-a0001" in store.url:
+            store.write_once("COMMITTED.json", marker)
+        remove(store, path)
+
+    monkeypatch.setattr(Store, "remove", meanwhile)
+    save(newer, make_snapshot(2))
+    assert list(read_checkpoints(run).by_name()) == ["step-00000001-a0001", "step-00000002-a0002"]
+    assert run.find("checkpoints/step-00000002-a0001") == {}
+
+
 def test_a_torn_checkpoint_does_not_exist_and_an_incomplete_one_is_skipped(run: Store) -> None:
     save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
     run.remove("checkpoints/step-00000003-a0001/COMMITTED.json")
