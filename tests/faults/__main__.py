@@ -20,6 +20,7 @@ import statistics
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,13 @@ class Campaign:
                     seed = self._waiting.get_nowait()
                 except queue.Empty:
                     return
-                self._keep(self._play(place, DRAW[self._where](seed), folder))
+                plan = DRAW[self._where](seed)
+                try:
+                    result = self._play(place, plan, folder)
+                except Exception as error:  # the next seeds are played all the same
+                    traceback.print_exc()
+                    result = _gone_wrong(plan, error)
+                self._keep(result)
         finally:
             place.close()
             shutil.rmtree(folder, ignore_errors=True)
@@ -155,13 +162,17 @@ class Campaign:
         ranks = plan.ranks if plan.fixed or plan.machines == 1 else 1
         alone = self._run_left_alone(place, folder, ranks, plan.dropout)
         with place.stage(plan, folder / f"seed-{plan.seed}", alone) as stage:
-            driver = Driver(stage, plan)
-            driven = driver.run()
-            observed = driver.observer.observed
-            evidence = gather(plan, stage, driven, observed, alone)
-            found = violations(evidence)
-            if found or self._replay:
-                self._keep_outputs(plan.seed, stage.training)
+            holds = False
+            try:
+                driver = Driver(stage, plan)
+                driven = driver.run()
+                observed = driver.observer.observed
+                evidence = gather(plan, stage, driven, observed, alone)
+                found = violations(evidence)
+                holds = not found
+            finally:
+                if self._replay or not holds:
+                    self._keep_outputs(plan.seed, stage.training)
         moments = [played for played in driven.played if played.began_at is not None]
         ends = [played.began_at for played in moments[1:]] + [time.monotonic()]
         return {
@@ -204,6 +215,23 @@ class Campaign:
         print(f"seed {result['seed']}: {verdict} {'; '.join(result.get('violations', []))}"[:1000], flush=True)
         with self._lock, self._file.open("a") as stream:
             stream.write(json.dumps(result) + "\n")
+
+
+def _gone_wrong(plan: Plan, error: Exception) -> dict[str, Any]:
+    """The result of a run that could not be looked at: nothing is known to hold."""
+    return {
+        "seed": plan.seed,
+        "violations": [f"the run could not be judged: {error!r}"],
+        "plan": plan.lines(),
+        "kinds": sorted(plan.kinds),
+        "whens": [moment.when for moment in plan.moments],
+        "missed": [],
+        "attempts": 0,
+        "bitwise": False,
+        "pause_seconds": [],
+        "done_again": [],
+        "seconds": 0.0,
+    }
 
 
 if __name__ == "__main__":
