@@ -43,6 +43,7 @@ TROUBLES = {
 }
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
+_PATIENCE_SECONDS = 3.0
 _HANG_SECONDS = 30.0
 _ALONE_SECONDS = 900.0
 RUN: dict[str, Any] = {
@@ -341,7 +342,16 @@ class LocalStage:
     def _end_coordinator(self, fault: Fault) -> Mend:
         process = self._coordinator_process()
         process.popen.kill() if fault.kind is Kind.KILL_COORDINATOR else process.popen.terminate()
-        return self._start_coordinator
+
+        def replace() -> None:
+            # One that was stopped in the middle of its end still has its ports; a supervisor loses patience with it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.popen.wait(_PATIENCE_SECONDS)
+            process.popen.kill()
+            process.popen.wait()
+            self._start_coordinator()
+
+        return replace
 
     def _stop_coordinator(self, _: Fault) -> Mend:
         return stopped([psutil.Process(self._coordinator_process().pid)])
