@@ -89,10 +89,16 @@ class VerifiedFiles:
                 raise FileNotFoundError(name)
             if listed != entry.bytes:
                 raise self._corrupt(name, f"has {listed} bytes, {entry.bytes} were committed")
-            with replacing(path, durable=False) as temporary:
-                self._compare_hash(name, self.checkpoint.store.download(name, temporary, entry.bytes))
+            try:
+                self._download(name, path, entry.bytes)
+            except CorruptCheckpoint:
+                self._download(name, path, entry.bytes)  # it may have been damaged on its way
         except FileNotFoundError as error:
             raise self._corrupt(name, "is missing") from error
+
+    def _download(self, name: str, path: Path, size_bytes: int) -> None:
+        with replacing(path, durable=False) as temporary:
+            self._compare_hash(name, self.checkpoint.store.download(name, temporary, size_bytes))
 
     def _compare(self, name: str, path: Path) -> None:
         expected = self.entry(name).bytes

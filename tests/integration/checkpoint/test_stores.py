@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
 from tests.integration.proxy import Proxy
+from tests.integration.servers import BUCKET, s3_server
 from trainer.checkpoint import manage
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
@@ -183,6 +185,44 @@ def test_a_flipped_bit_is_found_and_the_older_checkpoint_taken(run: Store, file:
     assert same(state, make_state(1))
     assert len(loaded.skipped) == 1
     assert file in loaded.skipped[0]
+
+
+@pytest.mark.parametrize("file", [".metadata", "__0_0.distcp", "progress.json", "rank-00000.bin", "COMMITTED.json"])
+def test_a_bit_that_flips_on_the_servers_disk_is_found_too(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server goes on handing out the checksum of what it was given, which its client knows how to compare."""
+    if shutil.which("go") is None:
+        pytest.skip("the S3 server that runs without Go keeps objects in memory")
+    with s3_server(tmp_path) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        run = open_run(server.url, "tiny")
+        save(claim(run), make_snapshot(1), make_snapshot(2))
+        flip_bit(open_run(str(tmp_path / BUCKET), "tiny"), f"checkpoints/step-00000002-a0001/{file}")
+        loaded, state = load(run)
+        assert loaded.checkpoint.step == 1
+        assert same(state, make_state(1))
+        assert [file in reason for reason in loaded.skipped] == [True]
+
+
+def test_what_was_damaged_on_its_way_is_fetched_again(s3_run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(claim(s3_run), make_snapshot(1), make_snapshot(2))
+    download = Store.download
+    damaged = []
+
+    def once(store: Store, path: str, target: Path, size_bytes: int) -> str:
+        found = download(store, path, target, size_bytes)
+        if path in damaged:
+            return found
+        damaged.append(path)
+        return "0" * 64
+
+    monkeypatch.setattr(Store, "download", once)
+    loaded, state = load(s3_run)
+    assert loaded.checkpoint.step == 2
+    assert same(state, make_state(2))
+    assert "__0_0.distcp" in damaged
 
 
 def test_checkpoints_that_are_all_broken_are_an_error_and_no_fresh_start(run: Store) -> None:
