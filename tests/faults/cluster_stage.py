@@ -31,7 +31,7 @@ from tests.faults.pods import Pods, members, wait_quietly
 from tests.faults.where import GivenUp, Mend
 from tests.integration.proxy import Proxy
 from tests.integration.training import Process, merged
-from trainer.errors import EXIT_PREEMPTED
+from trainer.errors import EXIT_PREEMPTED, EXIT_USER_ERROR
 
 if TYPE_CHECKING:
     from tests.faults.cluster import OnCluster
@@ -100,7 +100,7 @@ class ClusterStage:
     def start_missing(self) -> None:
         if not self._installed:
             self._install()
-        elif self._suspended:
+        elif self.ended() in (EXIT_PREEMPTED, EXIT_USER_ERROR):
             self._suspended = False
             self._set_suspend(value=False)
         elif self.ended() == 1:
@@ -148,7 +148,10 @@ class ClusterStage:
     # What faults ask for.
 
     def ended(self) -> int | None:
-        """0 after the job's success, 1 after its failure, 75 when it is suspended and without pods; else None."""
+        """0 after the job's success, 1 after its failure; None while it runs.
+
+        Suspended and without pods it is 75, or 2 where the operator did that, as after wrong input.
+        """
         conditions = self.pods.job.get("status", {}).get("conditions") or ()
         held = {one["type"] for one in conditions if one["status"] == "True"}
         if "Succeeded" in held:
@@ -156,7 +159,9 @@ class ClusterStage:
         if "Failed" in held:
             return 1
         workers = [pod for pod in self.pods.now if pod.component == "worker"]
-        return EXIT_PREEMPTED if self._suspended and "Suspended" in held and not workers else None
+        if not self.pods.job.get("spec", {}).get("runPolicy", {}).get("suspend") or "Suspended" not in held or workers:
+            return None
+        return EXIT_PREEMPTED if self._suspended else EXIT_USER_ERROR
 
     def scale(self, workers: int) -> None:
         """`kubectl scale`."""
