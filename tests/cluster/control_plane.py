@@ -37,7 +37,7 @@ def write_certificates() -> None:
     authority.client("kube-controller-manager", "system:kube-controller-manager")
     authority.client("kube-scheduler", "system:kube-scheduler")
     authority.client("kube-proxy", "system:kube-proxy")
-    for name in ("coredns", "kwok"):
+    for name in ("coredns", "kube-router", "kwok"):
         authority.client(name, f"test:{name}", "system:masters")
     for node in layout.NODES:
         authority.client(node, f"system:node:{node}", "system:nodes")

@@ -17,6 +17,7 @@ PACKAGES = {
     "containernetworking-plugins": "/usr/lib/cni/ptp",
     "debootstrap": "debootstrap",
     "iproute2": "ip",
+    "ipset": "ipset",
     "iptables": "iptables",
     "procps": "sysctl",
     "runc": "runc",

@@ -411,6 +411,9 @@ def test_status_of_a_release(gpt_run: GptRun, stand_ins: StandIns, status: tuple
     away = gpt_run("status", "gpt2")
     assert away.code == 1
     assert "gpt2 is Pending, and its coordinator does not answer" in away.err
+    assert "network.policy.from" not in away.err
+    stand_ins.conditions("gpt2", "Created", "Running")
+    assert "NetworkPolicy may keep the API server out (network.policy.from)" in gpt_run("status", "gpt2").err
     report, address, port = status
     report.report({"step": 5, "steps_total": 10})
     stand_ins.coordinator("gpt2", address, port)

@@ -25,6 +25,7 @@ from pathlib import Path
 KUBERNETES = Path(__file__).parent / "pins" / "kubernetes"
 ADDONS = Path(__file__).parent / "pins" / "addons"
 KUBERAY = Path(__file__).parent / "pins" / "kuberay"
+KUBE_ROUTER = Path(__file__).parent / "pins" / "kube-router"
 KUEUE = Path(__file__).parent / "pins" / "kueue"
 PROMETHEUS = Path(__file__).parent / "pins" / "prometheus"
 PROMETHEUS_OPERATOR = Path(__file__).parent / "pins" / "prometheus-operator"
@@ -62,6 +63,7 @@ SOURCES = {
     "fake-gcs-server": Source(SERVERS, "github.com/fsouza/fake-gcs-server"),
     "training-operator": Source(ADDONS, "github.com/kubeflow/training-operator/cmd/training-operator.v1"),
     "ray-operator": Source(KUBERAY, "github.com/ray-project/kuberay/ray-operator"),
+    "kube-router": Source(KUBE_ROUTER, "github.com/cloudnativelabs/kube-router/cmd/kube-router"),
     "helm": Source(ADDONS, "helm.sh/helm/v3/cmd/helm"),
     "kwok": Source(ADDONS, "sigs.k8s.io/kwok/cmd/kwok"),
     "prometheus": Source(PROMETHEUS, "github.com/prometheus/prometheus/cmd/prometheus"),

@@ -209,6 +209,11 @@ def _status_of_release(name: str, context: str | None, namespace: str | None) ->
     _, state = find_run(cluster, name)
     why = "; ".join([state.message, *complaints_of(cluster.pods(name)).values()]).strip("; ")
     _say(f"{name} is {state.phase}, and its coordinator does not answer" + (f" ({why})" if why else ""))
+    if state.phase == "Running":
+        _say(
+            "If it stays so, the run's NetworkPolicy may keep the API server out (network.policy.from). Past it: "
+            f"kubectl port-forward service/{name}-coordinator 29480 & gpt-run status"
+        )
     raise typer.Exit(1)
 
 
