@@ -44,6 +44,7 @@ TROUBLES = {
 _DISK_BYTES = 64 * 2**20
 _GONE_SECONDS = 15.0
 _PATIENCE_SECONDS = 3.0
+_COMMITS_SECONDS = 20.0
 _HANG_SECONDS = 30.0
 _ALONE_SECONDS = 900.0
 RUN: dict[str, Any] = {
@@ -380,8 +381,11 @@ class LocalStage:
         raise Miss("the disk is never without a file that is being written")
 
     def _flip_checkpoint(self, fault: Fault) -> None:
-        if len(list(self.training.run.glob("checkpoints/*/COMMITTED.json"))) < 2:
-            raise Miss("no older checkpoint to fall back to")
+        patience_ends = time.monotonic() + _COMMITS_SECONDS
+        while len(list(self.training.run.glob("checkpoints/*/COMMITTED.json"))) < 2:
+            if not self._alive() or time.monotonic() > patience_ends:
+                raise Miss("no older checkpoint to fall back to")
+            time.sleep(0.05)
         self._power_off_all()
         markers = sorted(self.training.run.glob("checkpoints/*/COMMITTED.json"))
         files = sorted(path for path in markers[-1].parent.iterdir() if path.name != "PINNED")
