@@ -71,6 +71,8 @@ def report_of(error: Exception, rank: int) -> Report:
 
 def _lost_a_peer(error: Exception) -> bool:
     """Whether a collective broke since another rank had ended: where in our code it did is of no interest."""
+    if isinstance(error, torch.distributed.DistNetworkError):
+        return True  # and the round's store with it, before there was a process group
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _PEER_GONE)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from trainer.checkpoint.ranks import TransferFailed
 from trainer.elastic.reasons import Reason
@@ -47,3 +48,14 @@ def _raised(error: Exception) -> Exception:
     with pytest.raises(type(error)) as caught:
         raise error
     return caught.value
+
+
+def test_a_rank_whose_rounds_store_is_gone_says_so_in_a_line() -> None:
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    client = dist.TCPStore("127.0.0.1", server.port, is_master=False, wait_for_workers=False)
+    del server
+    with pytest.raises(dist.DistNetworkError) as gone:
+        client.add("ranks", 1)
+    told = report_of(gone.value, 1).message
+    assert told.startswith("error: rank 1 lost a peer, whose own end says more: DistNetworkError: ")
+    assert "\n" not in told
