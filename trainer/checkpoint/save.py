@@ -288,7 +288,11 @@ class Saver:
         It may have been on its way for as long as a network was cut or this process stood still. An attempt that took
         over then, and has committed itself, has removed the folder's files as those of a torn save.
         """
-        missing = sorted(job.entries.keys() - folder.find().keys())
+        try:
+            missing = sorted(job.entries.keys() - folder.find().keys())
+        except Exception as error:  # readers look at the files as well
+            logger.warning("%s is committed, and was not looked at again: %s", folder.url, one_line(error))
+            return
         if not missing:
             return
         try:

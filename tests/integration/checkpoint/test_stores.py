@@ -166,6 +166,22 @@ def test_a_marker_that_comes_while_its_files_are_cleaned_up_does_not_stay(
     assert run.find("checkpoints/step-00000002-a0001") == {}
 
 
+def test_a_commit_stands_though_the_store_goes_away_after_it(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = Store.find
+
+    def away(store: Store, path: str = "") -> dict[str, int]:
+        found = find(store, path)
+        if "COMMITTED.json" in found:
+            raise TimeoutError("the store is away")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "find", away)
+        (result,) = save(claim(run), make_snapshot(1))
+    assert result.ok, result.error
+    assert list(read_checkpoints(run).by_name()) == ["step-00000001-a0001"]
+
+
 def test_a_torn_checkpoint_does_not_exist_and_an_incomplete_one_is_skipped(run: Store) -> None:
     save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
     run.remove("checkpoints/step-00000003-a0001/COMMITTED.json")
