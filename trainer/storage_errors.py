@@ -50,6 +50,8 @@ _NETWORK = (
     "ServiceResponse",
     "HTTPClient",
 )
+# S3 says so with status 400, as if the request were wrong.
+_PASSING_CODES = ("RequestTimeout",)
 # Disk full, quota, file too large, read-only file system: no retry heals these.
 _LASTING_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -114,6 +116,8 @@ def _meaning_of_one(error: BaseException) -> Meaning | None:
     names = [base.__name__ for base in type(error).__mro__]
     if "PayloadEncodingError" in names:
         return Meaning.PASSING  # a body that broke off, to which aiohttp gives status 400, as if we were to blame
+    if _s3_code(error) in _PASSING_CODES:
+        return Meaning.PASSING
     status = _http_status(error)
     if status is not None:
         return _meaning_of_status(status)
@@ -127,6 +131,8 @@ def _meaning_of_one(error: BaseException) -> Meaning | None:
         return Meaning.REFUSED
     if isinstance(error, (TimeoutError, ConnectionError)) or any(p in name for name in names for p in _NETWORK):
         return Meaning.PASSING
+    if isinstance(error, OSError) and error.errno is None and str(error).startswith("Forbidden"):
+        return Meaning.REFUSED  # gcsfs hangs no status on it
     if isinstance(error, OSError):
         return Meaning.LASTING if error.errno in _LASTING_ERRNO else Meaning.PASSING
     return None
@@ -140,6 +146,13 @@ def _meaning_of_status(status: int) -> Meaning:
     if status in (409, 412):
         return Meaning.EXISTS
     return Meaning.PASSING if status in (408, 425, 429) or status >= 500 else Meaning.LASTING
+
+
+def _s3_code(error: BaseException) -> str | None:
+    """The word by which S3 tells errors of one status apart."""
+    response = getattr(error, "response", None)
+    found = response.get("Error") if isinstance(response, dict) else None
+    return found.get("Code") if isinstance(found, dict) else None
 
 
 def _http_status(error: BaseException) -> int | None:

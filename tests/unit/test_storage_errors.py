@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 
 import pytest
+from botocore.exceptions import ClientError
+from gcsfs.retry import validate_response
 
 from trainer.__main__ import main
 from trainer.storage_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
@@ -36,12 +38,28 @@ class HttpError(Exception):
         (HttpError(429), Meaning.PASSING),
         (HttpError(503), Meaning.PASSING),
         (HttpError(400), Meaning.LASTING),
+        (
+            ClientError(
+                {"Error": {"Code": "RequestTimeout"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "PutObject"
+            ),
+            Meaning.PASSING,
+        ),
+        (
+            ClientError({"Error": {"Code": "InvalidPart"}, "ResponseMetadata": {"HTTPStatusCode": 400}}, "PutObject"),
+            Meaning.LASTING,
+        ),
         (ValueError("x"), Meaning.LASTING),
     ],
 )
 def test_meanings(error: Exception, meaning: Meaning) -> None:
     assert meaning_of(error) is meaning
     assert may_heal(error) == (meaning is Meaning.PASSING)
+
+
+def test_gcs_refusals_are_told_from_a_network_that_fails() -> None:
+    with pytest.raises(OSError, match="Forbidden") as refused:
+        validate_response(403, b'{"error": {"message": "no storage.objects.create access"}}', "b/bucket/o")
+    assert meaning_of(refused.value) is Meaning.REFUSED
 
 
 def test_the_cause_says_more_than_its_wrapper() -> None:

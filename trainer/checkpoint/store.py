@@ -30,6 +30,8 @@ PART_BYTES = 32 * 2**20
 PIECE_BYTES = 32 * 2**20
 # What an upload reads at a time; the client collects a part of it.
 SEND_BYTES = 4 * 2**20
+# What link(2) says where there are none: EPERM too, for the folder was just written to.
+_NO_LINKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}
 
 
 class AlreadyExists(Exception):
@@ -343,10 +345,23 @@ def _link_once(target: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.link(temporary, target)
+        _link(temporary, target)
         sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise UserError(
+            f"{target.parent}: this file system has no hard links ({error.strerror})",
+            expected="a disk on which a file can appear whole under a name that nobody has taken",
+            fix="keep the store on another file system (SMB and some FUSE mounts have none), or in a bucket",
+        ) from error
 
 
 @contextlib.contextmanager

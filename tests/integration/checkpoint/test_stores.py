@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -47,6 +48,17 @@ def test_listing_sees_what_another_client_wrote_and_removed(run: Store, store_ur
     assert not run.exists("attempts/a0001.json")
     with pytest.raises(FileNotFoundError):
         run.read_bytes("attempts/a0001.json")
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EPERM])
+def test_a_disk_without_hard_links_is_named(disk_run: Store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def link(_source: Path, _target: Path) -> None:  # stands for SMB and FUSE, which cannot be had here
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(UserError, match=r"(?s)attempts: this file system has no hard links.*another file system"):
+        claim(disk_run)
+    assert disk_run.find() == {}
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
