@@ -11,6 +11,7 @@ import itertools
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -29,6 +30,8 @@ from trainer.errors import Fenced, UserError
 
 ATTEMPTS = "attempts"
 _CLAIM = re.compile(r"a(\d{4,})\.json")
+# Requests at a time where all claims are read.
+_STREAMS = 8
 
 
 class PreviousEnd(BaseModel):
@@ -143,8 +146,10 @@ def read_claim(run: Store, number: int) -> AttemptClaim:
 
 
 def read_claims(run: Store) -> dict[int, AttemptClaim]:
-    """All claims of a run by number."""
-    return {number: read_claim(run, number) for number in claim_numbers(run)}
+    """All claims of a run by number; a run on machines that come and go has thousands."""
+    numbers = claim_numbers(run)
+    with ThreadPoolExecutor(_STREAMS) as pool:
+        return dict(zip(numbers, pool.map(lambda number: read_claim(run, number), numbers), strict=True))
 
 
 def recent_failures(run: Store, *, within_seconds: float, now: datetime) -> list[tuple[float, str]]:

@@ -42,10 +42,10 @@ class LocalCopies:
             return False
 
     def commit(self, name: str, marker: bytes) -> None:
-        """Put the marker beside this node's files and drop older copies. Failures are logged: it is only a copy."""
+        """Drop older copies and put the marker beside this node's files. Failures are logged: it is only a copy."""
         try:
+            self._drop_older(name)  # first: on a disk that is full there is no room for the marker before
             write_atomically(self.folder(name) / MARKER, marker, durable=False)
-            self._drop_older(name)
         except OSError as error:
             logger.warning("local copy of %s: %s", name, error)
 

@@ -84,6 +84,7 @@ class HashingStream(io.RawIOBase):
                 _write_whole(self._copy, view)
             except OSError as error:
                 logger.warning("local copy given up, the save goes on: %s", error)
+                Path(self._copy.name).unlink(missing_ok=True)  # half a file is of no use, and takes room
                 self._copy = None
 
 

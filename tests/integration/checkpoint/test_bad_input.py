@@ -120,6 +120,24 @@ def test_a_local_copy_that_cannot_be_written_is_told_once(
     assert "no local copy of" not in caplog.text
 
 
+def test_local_copies_on_a_disk_that_is_full_give_room_back(s3_run: Store, tmp_path: Path) -> None:
+    attempt, local = claim(s3_run), tmp_path / "local"
+    save(attempt, make_snapshot(1), make_snapshot(2), local=local)
+    # A limit on the size of files takes a part of a write and refuses the rest, as a disk that fills up does.
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        (result,) = save(attempt, make_snapshot(3), local=local)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.ok, result.error
+    copies = LocalCopies(local, "tiny")
+    assert not copies.folder("step-00000001-a0001").exists()
+    kept = {path.name for path in copies.folder("step-00000003-a0001").iterdir()}
+    assert kept == {"config.yaml", "progress.json", "rank-00000.bin"}
+    assert same(load(s3_run, local=local)[1], make_state(3))
+
+
 def test_a_claim_of_a_newer_format(disk_run: Store) -> None:
     save(claim(disk_run), make_snapshot(1))
     document = json.loads(disk_run.read_bytes("attempts/a0001.json")) | {"format": 7}
