@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import sys
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,9 @@ from trainer.elastic.messages import FromCoordinator, NotAMessage
 
 CONNECT_SECONDS = 1.0
 RETRY_SECONDS = 0.2
+SILENCE_SECONDS = 10.0
+"""For which the other side's kernel may acknowledge nothing before the connection counts as broken."""
+_UNKNOWN = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 
 class Link:
@@ -30,7 +34,8 @@ class Link:
         self.error: str | None = None
         """Why the newest try to connect failed; None while connected."""
         self.unknown_host = False
-        """Whether it failed because the address does not resolve."""
+        """Whether it failed because nobody knows the address, and nobody ever did."""
+        self._was_connected = False
         self._where = (host, port)
         self._hello = hello
         self._socket: socket.socket | None = None
@@ -60,9 +65,16 @@ class Link:
             found = socket.create_connection(self._where, timeout=CONNECT_SECONDS)
         except OSError as error:
             self.error = f"coordinator {self.address}: {error.strerror or error}"
-            self.unknown_host = isinstance(error, socket.gaierror)
+            # A name that was known once, or a server of names that is away, says nothing against the address.
+            self.unknown_host = (
+                isinstance(error, socket.gaierror) and error.errno in _UNKNOWN and not self._was_connected
+            )
             return
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            # A machine without power does not hang up; by itself the kernel goes on sending for a quarter of an hour.
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * SILENCE_SECONDS))
+        self._was_connected = True
         self._socket, self._received, self.error = found, b"", None
         for message in self._hello():
             self.send(message)
