@@ -266,7 +266,8 @@ def _reason(codes: Mapping[int, int], reports: Iterable[Report]) -> Reason:
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Called by a worker before it ends with an error."""
+    """Called by a worker before it ends with an error. OSError where nothing can be written."""
+    folder.mkdir(parents=True, exist_ok=True)  # what tidies temporary folders may have taken it
     partial = folder / f".rank-{report.rank:05d}.json"
     partial.write_text(json.dumps(asdict(report)))
     partial.rename(folder / f"rank-{report.rank:05d}.json")

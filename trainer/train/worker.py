@@ -154,13 +154,19 @@ def _command(reference: str, overrides: Sequence[str]) -> str:
     return shlex.join([*words, *(part for override in overrides for part in ("--set", override))])
 
 
+def _reported(folder: Path, report: Report) -> bool:
+    try:
+        write_report(folder, report)
+    except OSError:  # a disk that is full
+        return False
+    return True
+
+
 def _leave(report: Report) -> NoReturn:
     """End the process now. Under a launcher the message goes to a report: it prints the one that names the cause."""
     sys.stdout.flush()
     folder = os.environ.get(REPORT_FOLDER_VARIABLE)
-    if report.message and folder:
-        write_report(Path(folder), report)
-    elif report.message:
+    if report.message and not (folder and _reported(Path(folder), report)):
         print(report.message, file=sys.stderr, flush=True)
     # Not sys.exit: threads of gloo and of a save in flight would hold the process up or abort it.
     os._exit(report.exit_code)

@@ -100,6 +100,12 @@ def test_reports_survive_the_way_through_files(tmp_path: Path) -> None:
     assert sorted(read_reports(tmp_path), key=lambda one: one.rank) == written
 
 
+def test_a_report_is_written_though_its_folder_was_tidied_away(tmp_path: Path) -> None:
+    written = report(0, 2, "fenced", at=1)
+    write_report(tmp_path / "gone", written)
+    assert read_reports(tmp_path / "gone") == [written]
+
+
 Start = Callable[[str], Workers]
 
 
