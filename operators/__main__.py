@@ -75,6 +75,7 @@ class Operator:
         self._observer = Observer(
             self._caches,
             self._watches.serves,
+            namespace=settings.namespace,
             coordinator_url=settings.coordinator_url,
             silent_after_seconds=settings.poll_seconds * _FRESH_POLLS,
         )

@@ -32,17 +32,27 @@ class Observer:
     """Snapshots of runs."""
 
     def __init__(
-        self, caches: Caches, serves: Callable[[JobKind], bool], *, coordinator_url: str, silent_after_seconds: float
+        self,
+        caches: Caches,
+        serves: Callable[[JobKind], bool],
+        *,
+        namespace: str,
+        coordinator_url: str,
+        silent_after_seconds: float,
     ) -> None:
-        """silent_after_seconds: an answer that is older counts for nothing."""
+        """namespace: the only one whose pods are in the caches; empty: all pods are. silent_after_seconds: an answer
+        that is older counts for nothing.
+        """
         self._caches = caches
         self._serves = serves
+        self._namespace = namespace
         self._url = coordinator_url
         self._silent_after = timedelta(seconds=silent_after_seconds)
         self._coordinators: dict[RunKey, Coordinator | None] = {}
         self._silent: dict[RunKey, dict[str, datetime]] = {}
         self._room_since: dict[RunKey, datetime] = {}
         self._rooms: dict[Shape, tuple[datetime, int | None]] = {}
+        self._said_no_room = False
 
     def observe(self, run: TrainingRun, now: datetime) -> Observed:
         """The run and all that belongs to it."""
@@ -147,12 +157,27 @@ class Observer:
     def _room(self, run: TrainingRun, record: JobRecord | None, pods: tuple[Pod, ...], now: datetime) -> int | None:
         if not run.spec.elastic.capacity.enabled or record is None or record.shape is None or record.job.queue:
             return None
+        if self._namespace:
+            # Other namespaces' pods would count as free places, and runs would grow into pods that stay Pending.
+            self._say_no_room()
+            return None
         measured = self._rooms.get(record.shape)
         if measured is None or now - measured[0] >= timedelta(seconds=_ROOM_SECONDS):
             places = ((node.place, _amounts(bound)) for node, bound in self._caches.places())
             measured = self._rooms[record.shape] = (now, room(record.shape, places))
         waiting = sum(pod.node is None and not pod.deleting for pod in pods)
         return None if measured[1] is None else max(0, measured[1] - waiting)
+
+    def _say_no_room(self) -> None:
+        """Once: it is so for every run, and for as long as the process lives."""
+        if not self._said_no_room:
+            self._said_no_room = True
+            _log.warning(
+                "elastic.capacity adds no pods: confined to the namespace %s, this operator does not see what other "
+                "namespaces' pods take of the nodes; pods that stay Pending are given up all the same, and come back "
+                "with another spec.replicas",
+                self._namespace,
+            )
 
 
 def _amounts(pods: Iterable[PodRecord]) -> list[tuple[tuple[str, int], ...]]:

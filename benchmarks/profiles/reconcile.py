@@ -106,7 +106,9 @@ class Picture:
     def __init__(self) -> None:
         self.api, metrics = RecordedApi(), Metrics()
         self.caches = Caches(self._changed)
-        self.observer = Observer(self.caches, lambda _: True, coordinator_url="{name}", silent_after_seconds=1e9)
+        self.observer = Observer(
+            self.caches, lambda _: True, namespace="", coordinator_url="{name}", silent_after_seconds=1e9
+        )
         events = Events(self.api, "profile")
         applier = Applier(self.api, self.caches, events, metrics, lambda: True)
         self.loop = Counted(

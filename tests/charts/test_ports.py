@@ -80,4 +80,4 @@ def test_the_operator_hears_nobody_but_those_named_and_talks_to_few(platform: Ch
         (MONITORING, [9090])
     ]
     reached = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-    assert reached - {29480, 53} <= {443, 6443}
+    assert reached - {29480, 53, 5353} <= {443, 6443}

@@ -205,15 +205,12 @@ def _status_of_release(name: str, context: str | None, namespace: str | None) ->
         return document
     from trainer.jobs.backends import find_run
     from trainer.jobs.state import complaints_of
+    from trainer.jobs.status import unanswered
 
     _, state = find_run(cluster, name)
     why = "; ".join([state.message, *complaints_of(cluster.pods(name)).values()]).strip("; ")
-    _say(f"{name} is {state.phase}, and its coordinator does not answer" + (f" ({why})" if why else ""))
-    if state.phase == "Running":
-        _say(
-            "If it stays so, the run's NetworkPolicy may keep the API server out (network.policy.from). Past it: "
-            f"kubectl port-forward service/{name}-coordinator 29480 & gpt-run status"
-        )
+    for line in unanswered(name, state.phase, why):
+        _say(line)
     raise typer.Exit(1)
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from trainer.errors import UserError
+from trainer.jobs.state import Phase
 
 # Where a launcher or a coordinator on this machine serves it.
 LOCAL = "http://127.0.0.1:29480"
@@ -46,6 +47,17 @@ def read_url(target: str) -> dict[str, Any]:
     if not isinstance(document, dict) or "phase" not in document:
         raise _no_status(url, "no status document there")
     return document
+
+
+def unanswered(name: str, phase: Phase, why: str = "") -> list[str]:
+    """What to say of a release whose coordinator the API server cannot reach, line by line; why: what else is amiss."""
+    lines = [f"{name} is {phase}, and its coordinator does not answer" + (f" ({why})" if why else "")]
+    if phase is Phase.RUNNING:
+        lines.append(
+            "If it stays so, the run's NetworkPolicy may keep the API server out (network.policy.from). Past it: "
+            f"kubectl port-forward service/{name}-coordinator 29480 & gpt-run status"
+        )
+    return lines
 
 
 def _no_status(url: str, why: str) -> UserError:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,8 +17,11 @@ from trainer.jobs.backends import Backend
 from trainer.jobs.cluster import Cluster
 from trainer.jobs.display import Display
 from trainer.jobs.state import EXIT_CODES, Phase, Pod, complaints_of, ends_of, with_pods
+from trainer.jobs.status import unanswered
 
 LOOK_SECONDS = 2.0
+# A run is Running some seconds before its coordinator answers; after so many, something may keep it from doing so.
+_UNANSWERED_SECONDS = 60.0
 _TRAINING = ("training", "evaluating", "saving")
 
 
@@ -79,10 +83,16 @@ class Watch:
         """Until `done`, or until the run is over; exit code 1 if the time runs out before."""
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
         told: set[tuple[str, ...]] = set()
+        silent_since = math.inf
         while True:
             view = self.look()
             shown.show(view.phase, view.document, datetime.now(UTC))
-            for about, line in _news(view).items():
+            news = _news(view)
+            silent = view.phase is Phase.RUNNING and view.document is None
+            silent_since = min(silent_since, time.monotonic()) if silent else math.inf
+            if time.monotonic() - silent_since >= _UNANSWERED_SECONDS:
+                news |= {("unanswered", line): line for line in unanswered(self._name, view.phase)}
+            for about, line in news.items():
                 if about not in told:
                     told.add(about)
                     shown.say(line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.charts.rendering import Chart, find, worker
 
 
@@ -15,11 +17,19 @@ def test_default_one_worker_at_a_time(chart: Chart) -> None:
     assert not selector <= coordinator.items()
 
 
-def test_switched_to_ray_which_has_no_scale_to_count_from(chart: Chart) -> None:
-    budget = chart.one("PodDisruptionBudget", values={"backend": "rayjob", "workers": {"replicas": 4}})["spec"]
-    assert budget["minAvailable"] == 3
+@pytest.mark.parametrize(
+    "workers", [{}, {"min": 1, "replicas": 4}, {"min": 3, "replicas": 3}, {"min": 3, "replicas": 4}]
+)
+def test_switched_to_ray_never_keeps_the_last_worker_that_a_scale_down_left(
+    chart: Chart, workers: dict[str, int]
+) -> None:
+    """What is rendered stays, while the run may be scaled to anything from `workers.min` on."""
+    objects = chart.render({"backend": "rayjob", "workers": workers})
+    (group,) = find(objects, "RayJob")["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    budget = find(objects, "PodDisruptionBudget")["spec"]
+    assert budget["minAvailable"] == group["minReplicas"] - 1
     assert "maxUnavailable" not in budget
 
 
 def test_refused_no_workers(chart: Chart) -> None:
-    assert "/workers/replicas" in chart.refusal({"backend": "rayjob", "workers": {"replicas": 0}})
+    assert "/workers/min" in chart.refusal({"backend": "rayjob", "workers": {"min": 0}})

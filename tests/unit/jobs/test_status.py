@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from trainer.cli.main import app
 from trainer.elastic.status import RunStatus, StatusServer
 from trainer.errors import UserError
-from trainer.jobs.status import is_url, read_url
+from trainer.jobs.state import Phase
+from trainer.jobs.status import is_url, read_url, unanswered
 
 
 @pytest.fixture
@@ -65,3 +66,13 @@ def test_another_server() -> None:
         read_url(f"http://127.0.0.1:{other.server_address[1]}")
     other.shutdown()
     other.server_close()
+
+
+def test_what_is_said_of_a_coordinator_that_does_not_answer() -> None:
+    assert unanswered("gpt2", Phase.PENDING, "no room") == [
+        "gpt2 is Pending, and its coordinator does not answer (no room)"
+    ]
+    first, hint = unanswered("gpt2", Phase.RUNNING)
+    assert first == "gpt2 is Running, and its coordinator does not answer"
+    assert "network.policy.from" in hint
+    assert "kubectl port-forward service/gpt2-coordinator 29480" in hint

@@ -17,6 +17,7 @@ from trainer.jobs.cluster import Cluster
 from trainer.jobs.display import Lines, display
 from trainer.jobs.logs import waiting_for
 from trainer.jobs.state import ContainerEnd, JobState, Phase, Pod
+from trainer.jobs.status import unanswered
 from trainer.jobs.watch import Outcome, View, Watch, report
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,6 +79,39 @@ def test_each_thing_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
         "last error: error: rank 1 died",
         "succeeded  step 1/9",
     ]
+
+
+class Clock:
+    """Stands for the module `time` of the watch: time passes while it sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("pending", "silent", "hints"), [(100, 30, 0), (0, 31, 1), (100, 100, 1)], ids=["starts", "a minute", "for long"]
+)
+def test_a_coordinator_that_cannot_be_reached_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, pending: int, silent: int, hints: int
+) -> None:
+    """A look every two seconds: a run that has been Running for a minute without a status is told of, once."""
+    monkeypatch.setattr("trainer.jobs.watch.time", Clock())
+    story = Story(
+        *[(Phase.PENDING, [POD], None)] * pending,
+        *[(Phase.RUNNING, [POD], None)] * silent,
+        *[(Phase.RUNNING, [POD], {"phase": "training"})] * 100,
+        (Phase.SUCCEEDED, [], None),
+    )
+    said: list[str] = []
+    Watch(cast(Cluster, story), cast(Backend, story), "gpt2").wait_for_end(Lines(said.append), timeout_seconds=None)
+    assert [line for line in said if "NetworkPolicy" in line] == unanswered("gpt2", Phase.RUNNING)[1:] * hints
+    assert said.count("gpt2 is Running, and its coordinator does not answer") == hints
 
 
 def test_a_run_that_is_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:

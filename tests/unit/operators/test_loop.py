@@ -25,7 +25,7 @@ class Noted(Loop):
 
     def __init__(self, leads: asyncio.Event) -> None:
         caches, metrics, api = Caches(lambda key, pods: None), Metrics(), Api()
-        observer = Observer(caches, lambda kind: True, coordinator_url="", silent_after_seconds=1)
+        observer = Observer(caches, lambda kind: True, namespace="", coordinator_url="", silent_after_seconds=1)
         applier = Applier(api, caches, Events(api, "me"), metrics, leads.is_set)
         super().__init__(caches, observer, applier, metrics, leads=leads.is_set, status_interval_seconds=30)
         self.passes: Counter[RunKey] = Counter()

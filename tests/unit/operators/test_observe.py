@@ -25,12 +25,13 @@ DESK = {"gptrun.io/component": "coordinator", "app.kubernetes.io/instance": "dem
 class World:
     """Caches with an observer."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespace: str = "") -> None:
         self.changed: list[tuple[RunKey, bool]] = []
         self.caches = Caches(lambda key, pods: self.changed.append((key, pods)))
         self.observer = Observer(
             self.caches,
             lambda _: True,
+            namespace=namespace,
             coordinator_url="http://{name}.{namespace}:1/status",
             silent_after_seconds=25,
         )
@@ -50,7 +51,12 @@ class World:
 @pytest.fixture
 def world() -> World:
     """One run with its job, pod and node."""
-    made = World()
+    return made_world()
+
+
+def made_world(namespace: str = "") -> World:
+    """One run with its job, pod and node, seen by an operator of one namespace or of all."""
+    made = World(namespace)
     made.caches.put(run_record(RUN))
     made.caches.put(PYTORCH.record(PYTORCHJOB))
     made.caches.put(pod_record(POD))
@@ -255,6 +261,21 @@ def test_room(world: World) -> None:
     world.caches.put(pod_record(waiting))
     found = world.observe(later + timedelta(seconds=60))
     assert (found.room, found.room_since) == (0, None), "its own pod waits for that place"
+
+
+def test_room_is_not_known_where_other_namespaces_are_not_seen(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Such an operator's caches hold what these do, but for pods of others that may be on the free node."""
+    confined = made_world("runs")
+    for one in (world, confined):
+        one.caches.put(run_record(capacity()))
+        one.caches.put(node_record(named(NODE, "node-1", "n1")))
+    assert world.observe().room == 1
+    assert "elastic.capacity" not in caplog.text
+    for second in (0, 5, 10):
+        found = confined.observe(NOW + timedelta(seconds=second))
+        assert (found.room, found.room_since) == (None, None)
+    (said,) = (record.getMessage() for record in caplog.records if "elastic.capacity" in record.getMessage())
+    assert "confined to the namespace runs" in said
 
 
 def test_room_is_kueues_matter_where_kueue_manages(world: World) -> None:

@@ -22,7 +22,10 @@ def test_default(platform: Chart, chart: Chart) -> None:
     assert spec["ingress"] == [{"from": [{"namespaceSelector": {}}], "ports": [{"port": 9090}]}]
     api, coordinators, dns = spec["egress"]
     assert api == {"ports": [{"port": 443}, {"port": 6443}]}
-    assert dns == {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
+    # 5353 is where OpenShift's DNS pods listen.
+    assert dns == {
+        "ports": [{"port": port, "protocol": protocol} for port in (53, 5353) for protocol in ("UDP", "TCP")]
+    }
     assert coordinators == {
         "ports": [{"port": 29480}],
         "to": [{"namespaceSelector": {}, "podSelector": COORDINATORS}],
