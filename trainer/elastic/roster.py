@@ -72,6 +72,12 @@ def beat(seen: Seen, member_id: str, now: float, *, step: int, took_step: bool) 
     return seen
 
 
+def heard(seen: Seen, member_id: str, at: float) -> Seen:
+    """It was alive then, whether or not its workers get on."""
+    member = seen.members[member_id]
+    return _with(seen, replace(member, seen_at=max(member.seen_at, at)))
+
+
 def remember(seen: Seen, past: Sequence[Failure]) -> Seen:
     """What the store knows of failures, where that is more than this coordinator has seen itself."""
     return replace(seen, failures=tuple(past)) if len(past) > len(seen.failures) else seen

@@ -6,6 +6,7 @@ decided here.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,19 +25,35 @@ class News:
     fields: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Mail:
+    """What the driver collects."""
+
+    unread: list[Group | News]
+    group: str
+    """The newest group; empty before the first."""
+    silent_seconds: float
+    """Since rank 0 of it gave any sign of life, news or not."""
+
+
 class Desk:
     """The actor."""
 
     def __init__(self) -> None:
         self._unread: list[Group | News] = []
         self._stopping: set[str] = set()
+        self._group = ""
+        self._heard_at = time.monotonic()
 
     def begin(self, group: Group) -> None:
         """A group has been placed, and is about to train."""
         self._unread.append(group)
+        self._group, self._heard_at = group.id, time.monotonic()
 
     def tell(self, group: str, fields: dict[str, Any]) -> bool:
-        """What changed for a group; whether it is to save and stop."""
+        """What changed for a group, which may be nothing; whether it is to save and stop."""
+        if group == self._group:
+            self._heard_at = time.monotonic()
         if fields:
             self._unread.append(News(group, fields))
         return group in self._stopping
@@ -45,10 +62,10 @@ class Desk:
         """Have a group save and stop."""
         self._stopping.add(group)
 
-    def read(self) -> list[Group | News]:
-        """What came in since the last call, in order."""
+    def read(self) -> Mail:
+        """What came in since the last call, in order, and how long the newest group has been silent."""
         unread, self._unread = self._unread, []
-        return unread
+        return Mail(unread, self._group, time.monotonic() - self._heard_at)
 
 
 def open_desk() -> ActorHandle[Desk]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray import ObjectRef
 from ray._private.state import state as cluster_state
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError
 from ray.train.v2.api.config import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -35,7 +36,7 @@ from trainer.elastic.status import RunStatus
 from trainer.elastic.workers import Report
 from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, Fenced
 from trainer.metrics.process import process_started
-from trainer.ray.desk import News, open_desk
+from trainer.ray.desk import Mail, News, open_desk
 from trainer.ray.group import GroupConfig
 from trainer.ray.rounds import Broken, Clean, Died, Group, Rounds
 from trainer.ray.worker import Task, WorkerEnded, train_rank
@@ -169,8 +170,9 @@ class Driver:
     def _hear(self) -> None:
         """Take in what the controller and rank 0 left at the desk."""
         now = time.monotonic()
-        unread: list[Group | News] = ray.get(self._desk.read.remote())
-        for news in unread:
+        read: ObjectRef[Mail] = self._desk.read.remote()
+        mail = ray.get(read)
+        for news in mail.unread:
             if isinstance(news, Group):
                 reason = self._rounds.begin(news, now)
                 self._status.round_formed(reason)
@@ -181,6 +183,8 @@ class Driver:
                 )
             elif self._rounds.group is not None and news.group == self._rounds.group.id:
                 self._take(news, now)
+        if self._rounds.group is not None and mail.group == self._rounds.group.id:
+            self._rounds.heard(now - mail.silent_seconds)
 
     def _take(self, news: News, now: float) -> None:
         fields = news.fields

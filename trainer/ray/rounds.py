@@ -115,9 +115,14 @@ class Rounds:
         return reason
 
     def beat(self, step: int, took_step: bool, now: float) -> None:
-        """Rank 0 was heard: no rank gets a step ahead of another."""
+        """Rank 0 took a step: no rank gets a step ahead of another."""
         for member in self.seen.members:
             self.seen = roster.beat(self.seen, member, now, step=step, took_step=took_step)
+
+    def heard(self, at: float) -> None:
+        """Rank 0 gave a sign of life then, be it between two steps; it speaks for all nodes."""
+        for member in self.seen.members:
+            self.seen = roster.heard(self.seen, member, at)
 
     def remember(self, past: Iterable[PastFailure], now: float) -> None:
         """What the attempts' claims tell of failures."""
