@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 import uuid
@@ -36,7 +35,7 @@ from trainer.elastic.messages import (
     StopWorkers,
     Waiting,
 )
-from trainer.elastic.pod import collect_orphans, explain_end
+from trainer.elastic.pod import collect_orphans, explain_end, host_name
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.signals import StopSignals
@@ -88,7 +87,7 @@ class Launcher:
     def __init__(self, job: Job, *, coordinator: tuple[str, int], preload: str, signals: StopSignals) -> None:
         self._job = job
         self._id = uuid.uuid4().hex
-        self._host = os.uname().nodename
+        self._host = host_name()
         self._signals = signals
         self._forks = Forks(preload, processes=job.slots)
         self._link = Link(*coordinator, self._introduction)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from trainer.elastic.reasons import Reason
 
+# The pod's name, which the chart sets: on the nodes' network a pod's host name is its node's.
+POD_VARIABLE = "GPTRUN_POD"
 TERMINATION_LOG = Path("/dev/termination-log")
 # What the kubelet reads of it.
 _TERMINATION_BYTES = 4096
@@ -25,6 +27,11 @@ def collect_orphans() -> None:
 def in_pod() -> bool:
     """Whether this process runs in a pod, where its ports are known to others."""
     return TERMINATION_LOG.exists()
+
+
+def host_name() -> str:
+    """What this machine is called in /status: in a pod the pod's name, by which the operator finds it."""
+    return os.environ.get(POD_VARIABLE) or os.uname().nodename
 
 
 def explain_end(message: str, reason: Reason | None = None) -> None:

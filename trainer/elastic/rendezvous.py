@@ -7,7 +7,6 @@ that no node is special and that a coordinator's death disturbs nobody. Only pub
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from trainer.elastic import messages
 from trainer.elastic.launcher import BEAT_SECONDS
 from trainer.elastic.link import Link
 from trainer.elastic.messages import Beat, Bye, Ended, Hello, Over, Ready, Refused, Start, StopWorkers
+from trainer.elastic.pod import host_name
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End, Rules
 from trainer.errors import EXIT_FINISHED
@@ -166,7 +166,7 @@ class CoordinatorRendezvous(RendezvousHandler):
             version=VERSION,
             config_sha256="",
             id=self._id,
-            host=os.uname().nodename,
+            host=host_name(),
             slots=1,
             min_nodes=self._parameters.min_nodes,
             max_nodes=self._parameters.max_nodes,

@@ -220,7 +220,8 @@ def _pod(item: Any) -> Pod:
     container = (meta.annotations or {}).get(_DEFAULT_CONTAINER) or spec.containers[0].name
     known = next((one for one in status.container_statuses or [] if one.name == container), None)
     index = labels.get("training.kubeflow.org/replica-index", "")
-    hosts = [spec.hostname or meta.name]
+    # Its launcher goes by the pod's name; charts that do not set GPTRUN_POD leave it the host name.
+    hosts = [meta.name, *([spec.hostname] if spec.hostname else [])]
     if spec.host_network and spec.node_name:
         hosts += [spec.node_name, spec.node_name.partition(".")[0]]
     return Pod(

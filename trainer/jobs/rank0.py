@@ -12,7 +12,7 @@ def pod_of_rank_0(document: dict[str, Any] | None, pods: Sequence[Pod]) -> tuple
     """The worker pod whose launcher holds rank 0, and whether /status says so; else worker-0, as a guess."""
     workers = [pod for pod in pods if pod.component == WORKER]
     host = host_of_rank_0(document)
-    # On the nodes' network the name is the node's, and a pod that went before may have had the same.
+    # On the nodes' network, without GPTRUN_POD, the name is the node's: a pod that went before may have had the same.
     named = [pod for pod in workers if host in pod.host_names]
     if named:
         return max(named, key=lambda pod: (not pod.leaving, pod.created)), True

@@ -26,6 +26,7 @@ from ray.exceptions import RayError
 
 from trainer.config import RunConfig
 from trainer.elastic.launcher import BEAT_SECONDS, LAUNCHED_VARIABLE, PREVIOUS_END_VARIABLE
+from trainer.elastic.pod import host_name
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.elastic.workers import Report
@@ -94,7 +95,7 @@ class _Process:
 
 def place() -> tuple[str, str]:
     """(node, host) of this worker."""
-    return ray.get_runtime_context().get_node_id(), os.uname().nodename
+    return ray.get_runtime_context().get_node_id(), host_name()
 
 
 def open_store() -> tuple[str, int]:

@@ -62,6 +62,11 @@ securityContext:
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+# Who the operator looks for in /status, where the nodes' network gives the pod its node's host name.
+- name: GPTRUN_POD
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
 - name: XDG_CACHE_HOME
   value: /cache
 - name: TORCHINDUCTOR_CACHE_DIR

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.charts.rendering import Chart, Object, worker
+import pytest
+
+from tests.charts.rendering import Chart, Object, environment, worker
 
 
 def ports(policy: Object) -> list[list[int] | None]:
@@ -31,3 +33,11 @@ def test_switched(chart: Chart) -> None:
 
 def test_refused_where_it_would_cut_the_run_apart(chart: Chart) -> None:
     assert "network.policy.enabled" in chart.refusal({"network": {"hostNetwork": True}})
+
+
+@pytest.mark.parametrize(("backend", "kind"), [("pytorchjob", "PyTorchJob"), ("rayjob", "RayJob")])
+def test_a_worker_on_the_nodes_network_knows_its_pod(chart: Chart, backend: str, kind: str) -> None:
+    values = {"backend": backend, "network": {"policy": {"enabled": False}, "hostNetwork": True}}
+    pod = worker(chart.one(kind, values=values))
+    assert pod["spec"]["hostNetwork"]
+    assert environment(pod)["GPTRUN_POD"] == "metadata.name"

@@ -1,7 +1,8 @@
-"""Last words of a process for the kubelet."""
+"""What a process owes its pod, and its name there."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,10 @@ def test_the_reason_stands_in_front_and_the_end_of_a_long_message_is_kept(
     assert len(said) == 4096
     assert said.startswith("CoordinatorLost: xxx")
     assert said.endswith("xxx in the end")
+
+
+def test_a_pod_on_the_nodes_network_goes_by_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPTRUN_POD", raising=False)
+    assert pod.host_name() == os.uname().nodename
+    monkeypatch.setenv("GPTRUN_POD", "demo-worker-0")
+    assert pod.host_name() == "demo-worker-0"
