@@ -48,11 +48,16 @@ async def _serve_until_told(port: int, http_port: int, run: str | None) -> None:
     server = StatusServer(coordinator.status, EVERYWHERE, http_port)
     print(f"coordinator: launchers at port {port}, http://localhost:{http_port}/status", flush=True)
     deciding = asyncio.create_task(coordinator.run())
+    deciding.add_done_callback(lambda _: told.set())
     await told.wait()
+    failed = deciding.done()
     deciding.cancel()
     await coordinator.close()
     server.close()
     collect_orphans()
+    if failed:
+        # One that answers probes and decides nothing would hold the run up for good; another takes its place.
+        await deciding
 
 
 class LocalCoordinator:
