@@ -50,6 +50,8 @@ class StopSignals(StopFlag):
         self._wakeups, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        # A forked child has the same pipe: a signal to it would be heard as one to us.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in _STOP_SIGNALS:
             # A program started with nohup goes on without its terminal.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from unittest.mock import create_autospec
 
 import pytest
 from pydantic import BaseModel
@@ -32,7 +33,9 @@ HOST, PORT = "127.0.0.1", 1  # nobody listens
 
 
 def introduction_of_a_launcher() -> list[BaseModel]:
-    return launcher.Launcher(JOB, coordinator=(HOST, PORT), preload="", signals=StopSignals())._introduction()
+    return launcher.Launcher(
+        JOB, coordinator=(HOST, PORT), preload="", signals=create_autospec(StopSignals, instance=True)
+    )._introduction()
 
 
 def introduction_of_torchrun() -> list[BaseModel]:

@@ -85,3 +85,26 @@ def test_who_ignores_the_end_of_the_terminal_goes_on_doing_so() -> None:
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 75
+
+
+def test_a_signal_to_a_forked_child_is_the_childs() -> None:
+    """As of a pool of processes that ends its own."""
+    child = """
+import os, signal, time
+from trainer.elastic.signals import StopSignals
+signals = StopSignals()
+signals.arm()
+ready, tell = os.pipe()
+number = os.fork()
+if number == 0:
+    os.write(tell, b".")
+    time.sleep(1)
+    os._exit(0)
+os.read(ready, 1)
+os.kill(number, signal.SIGTERM)
+os.waitpid(number, 0)
+time.sleep(0.5)
+print(signals.requested, flush=True)
+"""
+    result = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "False"

@@ -9,6 +9,7 @@ import faulthandler
 import threading
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -71,7 +72,7 @@ class Watched:
         self._status = RunStatus()
         config = load_run_config("tiny-gpt2")
         job = RayJob(config, "gpt-run ray", min_workers=1, max_workers=2, use_gpu=False, resize_seconds=60.0)
-        self._driver = Driver(job, self._status, StopSignals())
+        self._driver = Driver(job, self._status, create_autospec(StopSignals, instance=True))
         desk.begin(GROUP)
         desk.tell("g1", {"phase": "training", "step": 7, "took_step": True})
         self.silences()
