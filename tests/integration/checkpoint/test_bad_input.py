@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import torch
 
 from tests.integration.checkpoint.conftest import url_of
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
+from tests.integration.limits import file_limit
 from tests.integration.servers import Server
 from trainer.checkpoint.attempts import read_lineage
 from trainer.checkpoint.layout import read_checkpoints
@@ -123,13 +122,8 @@ def test_a_local_copy_that_cannot_be_written_is_told_once(
 def test_local_copies_on_a_disk_that_is_full_give_room_back(s3_run: Store, tmp_path: Path) -> None:
     attempt, local = claim(s3_run), tmp_path / "local"
     save(attempt, make_snapshot(1), make_snapshot(2), local=local)
-    # A limit on the size of files takes a part of a write and refuses the rest, as a disk that fills up does.
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
+    with file_limit(1000):
         (result,) = save(attempt, make_snapshot(3), local=local)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert result.ok, result.error
     copies = LocalCopies(local, "tiny")
     assert not copies.folder("step-00000001-a0001").exists()
@@ -250,14 +244,3 @@ def test_the_local_copy_serves_a_restart_and_a_broken_one_costs_a_download(
     assert (copy / "__0_0.distcp").read_bytes() == bytes(data)
     flip_bit(s3_run, "checkpoints/step-00000001-a0001/__0_0.distcp")
     assert same(load(s3_run, local=local)[1], make_state(1))
-
-
-@contextmanager
-def file_limit(limit_bytes: int) -> Iterator[None]:
-    """Files of this process may not grow past the limit: the kernel's own error, as of a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -11,11 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import resource
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +26,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from tests.integration.checkpoint.helpers import KEEP_ALL, MODEL_SHA256, make_snapshot
+from tests.integration.limits import file_limit
 from trainer.checkpoint.attempts import Attempt, AttemptClaim, claim_attempt
 from trainer.checkpoint.load import find_checkpoint, load_checkpoint
 from trainer.checkpoint.ranks import Ranks
@@ -147,18 +145,6 @@ def digests(state: dict[str, Any]) -> dict[str, str]:
             whole = value.full_tensor() if isinstance(value, DTensor) else value
             found[name] = hashlib.sha256(whole.detach().numpy().tobytes()).hexdigest()
     return found
-
-
-@contextmanager
-def file_limit(limit_bytes: int | None) -> Iterator[None]:
-    """Files of this process may not grow past the limit: the kernel's own error, as of a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if limit_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 from pathlib import Path
 
 import pytest
 
+from tests.integration.limits import file_limit
 from trainer.checkpoint.store import open_run
 from trainer.metrics.console import RunConsole, human_number, human_seconds
 from trainer.metrics.hardware import peak_flops_per_second
@@ -142,15 +142,10 @@ def test_history_of_a_disk_that_was_full_has_every_line(tmp_path: Path) -> None:
     history = History(open_run(str(tmp_path), "run"), "a0001")
     history.write({"step": 1}, now_seconds=0.0)
     file = tmp_path / "run/logs/a0001/training-000.jsonl"
-    # A limit on the size of files takes half of a write and refuses the rest, as a disk that fills up does.
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, limits[1]))
-    try:
+    with file_limit(file.stat().st_size + 5):
         history.write({"step": 2}, now_seconds=1.0)
         history.write({"step": 3}, now_seconds=2.0)
         assert file.read_text() == '{"step": 1}\n'
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     history.write({"step": 4}, now_seconds=3.0)
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2, 3, 4]
     history.close()
