@@ -176,11 +176,8 @@ class Campaign:
         moments = [played for played in driven.played if played.began_at is not None]
         ends = [played.began_at for played in moments[1:]] + [time.monotonic()]
         return {
-            "seed": plan.seed,
+            **_about(plan),
             "violations": found,
-            "plan": plan.lines(),
-            "kinds": sorted(plan.kinds),
-            "whens": [moment.when for moment in plan.moments],
             "missed": [miss for played in driven.played for miss in played.missed],
             "attempts": len(evidence.claims),
             "bitwise": evidence.bitwise,
@@ -217,14 +214,21 @@ class Campaign:
             stream.write(json.dumps(result) + "\n")
 
 
-def _gone_wrong(plan: Plan, error: Exception) -> dict[str, Any]:
-    """The result of a run that could not be looked at: nothing is known to hold."""
+def _about(plan: Plan) -> dict[str, Any]:
+    """What a result says of its plan."""
     return {
         "seed": plan.seed,
-        "violations": [f"the run could not be judged: {error!r}"],
         "plan": plan.lines(),
         "kinds": sorted(plan.kinds),
         "whens": [moment.when for moment in plan.moments],
+    }
+
+
+def _gone_wrong(plan: Plan, error: Exception) -> dict[str, Any]:
+    """The result of a run that could not be looked at: nothing is known to hold."""
+    return {
+        **_about(plan),
+        "violations": [f"the run could not be judged: {error!r}"],
         "missed": [],
         "attempts": 0,
         "bitwise": False,
