@@ -87,6 +87,7 @@ class ClusterStage:
         self._later = ThreadPoolExecutor()
         self._futures: list[Future[object]] = []
         stack.callback(self.settle)
+        self._resuming: Future[object] | None = None
         self._installed = self._suspended = False
 
     # What the driver asks for.
@@ -102,7 +103,9 @@ class ClusterStage:
             self._install()
         elif self.ended() in (EXIT_PREEMPTED, EXIT_USER_ERROR):
             self._suspended = False
-            self._set_suspend(value=False)
+            # The job is seen suspended for a while yet: one request is enough.
+            if self._resuming is None or self._resuming.done():
+                self._resuming = self._set_suspend(value=False)
         elif self.ended() == 1:
             raise GivenUp(f"the job has failed: {json.dumps(self.pods.job['status'].get('conditions'))[-600:]}")
 
@@ -167,7 +170,7 @@ class ClusterStage:
         """`kubectl scale`."""
         self.namespace.kubectl("scale", f"pytorchjob/{NAME}", f"--replicas={workers}")
 
-    def later(self, action: Callable[[], object], *, again: bool = False) -> None:
+    def later(self, action: Callable[[], object], *, again: bool = False) -> Future[object]:
         """Do what takes a while beside the run; again: until it succeeds, as people try without an API server."""
 
         def persist() -> None:
@@ -183,6 +186,7 @@ class ClusterStage:
                     return
 
         self._futures.append(self._later.submit(persist))
+        return self._futures[-1]
 
     def settle(self) -> None:
         """Wait for everything that was to be done later; raises what it raised."""
@@ -207,10 +211,10 @@ class ClusterStage:
             values["nodePool"] = {"priorityClassName": "gpt-run-low"}
         install(self.namespace, self._store, self.place.image, self._settings, (plan.machines, *bounds), **values)
 
-    def _set_suspend(self, *, value: bool) -> None:
+    def _set_suspend(self, *, value: bool) -> Future[object]:
         patch = json.dumps({"spec": {"runPolicy": {"suspend": value}}})
         words = ("patch", f"pytorchjob/{NAME}", "--type=merge", "--patch", patch)
-        self.later(lambda: self.namespace.kubectl(*words), again=True)
+        return self.later(lambda: self.namespace.kubectl(*words), again=True)
 
     def _objects(self) -> list[str]:
         """What the namespace still has of the run."""
