@@ -173,18 +173,14 @@ class Campaign:
             finally:
                 if self._replay or not holds:
                     self._keep_outputs(plan.seed, stage.training)
-        moments = [played for played in driven.played if played.began_at is not None]
-        ends = [played.began_at for played in moments[1:]] + [time.monotonic()]
+        began_at = [played.began_at for played in driven.played if played.began_at is not None]
         return {
             **_about(plan),
             "violations": found,
             "missed": [miss for played in driven.played for miss in played.missed],
             "attempts": len(evidence.claims),
             "bitwise": evidence.bitwise,
-            "pause_seconds": [
-                round(observed.longest_gap(played.began_at or 0.0, end or 0.0), 2)
-                for played, end in zip(moments, ends, strict=True)
-            ],
+            "pause_seconds": observed.pauses_seconds(began_at, time.monotonic()),
             "done_again": done_again(evidence),
             "seconds": round(driven.seconds, 1),
         }

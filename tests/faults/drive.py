@@ -130,6 +130,7 @@ class Driver:
                 yield from self._wait(lambda step=moment.step: self._observer.observed.newest_step >= step, 1e9)  # type: ignore[misc]
             if not (yield from self._reach(moment)):
                 played.missed.append(f"no such moment: {moment.when}")
+                self._stage.release()
                 continue
             self._happen(played)
             self._stage.release()
@@ -153,20 +154,19 @@ class Driver:
                 before = set(self._unfinished())
                 return (yield from self._wait(lambda: bool(set(self._unfinished()) - before)))
             case When.LOAD:
-                yield from self._stop_all(before_restart=(lambda: stage.hold(".distcp")) if on_s3 else None)
-                return (yield from self._wait((lambda: stage.held() > 0) if on_s3 else self._phase_is("restoring")))
+                yield from self._stop_all(before_restart=lambda: stage.hold(".distcp"))
+                return (yield from self._wait(lambda: stage.held() > 0))
             case When.EVALUATION:
                 return (yield from self._wait(self._phase_is("evaluating")))
         raise AssertionError(moment.when)
 
-    def _stop_all(self, before_restart: Callable[[], None] | None = None) -> Iterator[None]:
+    def _stop_all(self, before_restart: Callable[[], None] = lambda: None) -> Iterator[None]:
         """SIGTERM to all machines, until they have ended; then they are started again."""
         self._paused = True
         self._stage.terminate_all()
         yield from self._wait(lambda: all(one.popen.poll() is not None for one in self._stage.machines()))
+        before_restart()
         self._paused = False
-        if before_restart is not None:
-            before_restart()
 
     def _happen(self, played: Played) -> None:
         played.began_at = time.monotonic()

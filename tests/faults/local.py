@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.faults.leases import Leases
 from tests.faults.network import Network
 from tests.faults.plan import EVALUATE_EVERY_STEPS, OF_DISK, OF_STORE, SAVE_EVERY_STEPS, STEPS, Fault, Kind, Plan, Store
 from tests.faults.where import Alone, Mend, Miss
@@ -125,8 +126,9 @@ class LocalStage:
         self._network = stack.enter_context(Network.of(place.number, plan.machines + 1)) if plan.namespaces else None
         # Of several machines: they find it in networks of their own.
         self._proxy = Proxy(place.server.port, "0.0.0.0" if plan.namespaces else "127.0.0.1")
+        self._leases = Leases()
         stack.callback(self._proxy.close)
-        stack.callback(self._proxy.release)
+        stack.callback(self.release)
         self._name = folder.name
         self.flipped: str | None = None
         self._ports = (free_port(), free_port())
@@ -183,13 +185,17 @@ class LocalStage:
         return _APPLY[fault.kind](self, fault)
 
     def hold(self, text: str) -> None:
+        if self._plan.store is Store.DISK:
+            self._leases.take(path for path in self.training.run.glob("checkpoints/*/*") if text in path.name)
+            return
         self._proxy.held = 0
         self._proxy.hold(text)
 
     def held(self) -> int:
-        return self._proxy.held
+        return self._leases.asked() if self._plan.store is Store.DISK else self._proxy.held
 
     def release(self) -> None:
+        self._leases.release()
         self._proxy.release()
 
     def phase(self) -> str:
@@ -387,6 +393,7 @@ class LocalStage:
                 raise Miss("no older checkpoint to fall back to")
             time.sleep(0.05)
         self._power_off_all()
+        self._leases.release()
         markers = sorted(self.training.run.glob("checkpoints/*/COMMITTED.json"))
         files = sorted(path for path in markers[-1].parent.iterdir() if path.name != "PINNED")
         flip_bit(files[(fault.target + self._plan.seed) % len(files)], self._plan.seed)

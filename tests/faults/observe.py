@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +46,10 @@ class Observed:
         times = [one.seen_at for one in self.steps]
         pairs = pairwise(times)
         return max((later - max(earlier, start) for earlier, later in pairs if start < later <= end), default=0.0)
+
+    def pauses_seconds(self, began_at: Sequence[float], ended_at: float) -> list[float]:
+        """The longest gap after each of the moments, until the next one or the end of the run."""
+        return [round(self.longest_gap(start, end), 2) for start, end in pairwise([*began_at, ended_at])]
 
 
 class Observer:

@@ -56,10 +56,13 @@ class Stage(Protocol):
         """Break something; what mends it, None for what nobody has to mend. Miss if there is nothing to break."""
 
     def hold(self, text: str) -> None:
-        """Keep requests that mention `text` from the store until `release`."""
+        """Keep those who ask for files with `text` in their names waiting until `release`.
+
+        On a disk only for files that are there.
+        """
 
     def held(self) -> int:
-        """How many were kept."""
+        """How many wait."""
 
     def release(self) -> None:
         """Let them go."""
