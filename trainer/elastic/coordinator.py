@@ -14,6 +14,7 @@ import logging
 import math
 import time
 import uuid
+from collections.abc import Set
 from typing import Any
 
 from pydantic import ValidationError
@@ -277,7 +278,8 @@ class Coordinator:
                 self._seen = roster.stood_still(self._seen, now - self._looked_at, now)
                 logger.warning("this coordinator stood still for %.1f s", now - self._looked_at)
             self._looked_at = now
-            self._seen = roster.settle(self._seen, now)
+            members, self._seen = self._seen.members, roster.settle(self._seen, now)
+            self._hang_up(members.keys() - self._seen.members.keys())
             before = self._seen.round
             decision = decide(self._seen, now)
             self._seen = roster.carry_out(self._seen, decision, now, round_id=uuid.uuid4().hex)
@@ -286,6 +288,13 @@ class Coordinator:
             self._announce(decision, before, now)
             if not isinstance(decision, Adopt):
                 return
+
+    def _hang_up(self, lost: Set[str]) -> None:
+        """On launchers that were given up: the kernel would keep the connection of one without power for ever."""
+        for member_id in lost:
+            writer = self._writers.get(member_id)
+            if writer is not None:
+                writer.transport.abort()
 
     def _announce(self, decision: Decision, before: Round | None, now: float) -> None:
         if not isinstance(decision, Wait):

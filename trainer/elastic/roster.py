@@ -161,7 +161,8 @@ def carry_out(seen: Seen, decision: Decision, now: float, *, round_id: str) -> S
         return _adopt(seen, decision.round, now)
     if isinstance(decision, Form):
         number = seen.round.number + 1 if seen.round is not None else 1
-        formed = Round(round_id, number, decision.seats)
+        patient = seen.round is not None and not seen.round.first_step
+        formed = Round(round_id, number, decision.seats, patient=patient)
         seated = {seat: replace(seen.members[seat], ready_at=None, claim=formed) for seat in decision.seats}
         return replace(seen, failures=tuple(failures(seen, now)), round=formed, members={**seen.members, **seated})
     return seen

@@ -72,6 +72,8 @@ class Round:
     ends: Mapping[str, SeatEnd] = field(default_factory=dict)
     first_step: bool = False
     """Whether its workers have taken a step."""
+    patient: bool = False
+    """The round before it took none: newcomers wait until this one has, or a trickle of them would starve the run."""
 
     @property
     def running(self) -> tuple[str, ...]:
@@ -266,6 +268,8 @@ def _stop(current: Round, seen: Seen, now: float) -> Stop | None:
         end.end is End.PREEMPTED for end in current.ends.values()
     ):
         return Stop(running, save=True, reason=Reason.PREEMPTED, message="a node was told to stop")
+    if current.patient and not current.first_step:
+        return None
     seats = frozenset(current.seats)
     newcomers = [m for m in _ready(seen) if m.id not in seats][: seen.rules.max_nodes - len(running)]
     if newcomers and _called_long_enough(newcomers, len(running), seen.rules.last_call_seconds, seen, now):

@@ -21,7 +21,18 @@ from pydantic import BaseModel
 from tests.unit.elastic.hellos import hello
 from trainer.elastic.coordinator import Coordinator
 from trainer.elastic.link import Link
-from trainer.elastic.messages import Beat, Bye, Ended, FromCoordinator, Over, Ready, Start, StopWorkers, Waiting
+from trainer.elastic.messages import (
+    Beat,
+    Bye,
+    Ended,
+    FromCoordinator,
+    Over,
+    Ready,
+    Start,
+    StopWorkers,
+    Waiting,
+    line_of,
+)
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.server import HOST, LocalCoordinator, allow_open_files
@@ -182,6 +193,25 @@ def test_status_has_all_fields_of_the_contract(coordinator: LocalCoordinator, co
     assert get(coordinator, "/healthz") == "ok\n"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(coordinator, "/else")
+
+
+def test_it_hangs_up_on_a_launcher_that_is_silent() -> None:
+    async def say_hello_and_no_more() -> bytes:
+        coordinator = Coordinator(hold_seconds=0.0, silent_seconds=0.2)
+        port = await coordinator.start(HOST, 0)
+        running = asyncio.create_task(coordinator.run())
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(line_of(hello(id="a", host="host-a", min_nodes=1, max_nodes=1)))
+        said = b""
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(60.0):
+                said = await reader.read()
+        running.cancel()
+        await coordinator.close()
+        writer.close()
+        return said
+
+    assert asyncio.run(say_hello_and_no_more()) == b""
 
 
 def test_a_launcher_that_says_goodbye_is_forgotten(connect: Connect) -> None:

@@ -98,6 +98,23 @@ CASES: dict[str, tuple[Seen, Decision]] = {
         seen(member("a"), member("b"), ready("c", since=NOW), current=running("a", "b")),
         Stop(("a", "b"), save=True, reason=Reason.SCALED, message="1 more nodes are here"),
     ),
+    "a newcomer before the first step": (
+        seen(member("a"), member("b"), ready("c", since=NOW), current=replace(running("a", "b"), first_step=False)),
+        Stop(("a", "b"), save=True, reason=Reason.SCALED, message="1 more nodes are here"),
+    ),
+    "another newcomer before the first step": (
+        seen(
+            member("a"),
+            member("b"),
+            ready("c", since=NOW),
+            current=replace(running("a", "b"), first_step=False, patient=True),
+        ),
+        Wait("round 1 runs"),
+    ),
+    "another newcomer after the first step": (
+        seen(member("a"), member("b"), ready("c", since=NOW), current=replace(running("a", "b"), patient=True)),
+        Stop(("a", "b"), save=True, reason=Reason.SCALED, message="1 more nodes are here"),
+    ),
     "a newcomer that is one too many": (
         seen(member("a"), member("b"), member("c"), ready("d"), current=running("a", "b", "c")),
         Wait("round 1 runs"),
@@ -212,6 +229,14 @@ def test_only_failures_count() -> None:
     for end, counted in ((End.FAILED, 1), (End.LOST, 0), (End.PREEMPTED, 0)):
         picture = seen(ready("a"), ready("b"), current=running("a", "b", a=end, b=End.STOPPED))
         assert len(roster.carry_out(picture, Form(("a", "b")), NOW, round_id="r2").failures) == counted
+
+
+@pytest.mark.parametrize("first_step", [True, False])
+def test_a_round_is_patient_after_one_without_a_step(first_step: bool) -> None:
+    before = replace(running("a", "b", a=End.PREEMPTED, b=End.PREEMPTED), first_step=first_step)
+    picture = roster.carry_out(seen(ready("a"), ready("b"), current=before), Form(("a", "b")), NOW, round_id="r2")
+    assert picture.round is not None
+    assert picture.round.patient is not first_step
 
 
 def test_a_silent_launcher_is_given_up_and_its_seat_ends() -> None:
