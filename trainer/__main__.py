@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from typing import NoReturn
 
 from trainer.elastic.pod import explain_end
-from trainer.errors import EXIT_USER_ERROR, UserError
-from trainer.storage_errors import without_secrets
+from trainer.errors import EXIT_FAILED, EXIT_USER_ERROR, UserError
+from trainer.storage_errors import StoreUnavailable, without_secrets
 
 # Errors of the operating system that tell of a path somebody gave: a file where a folder should be, no right to write.
 _WRONG_PATH = frozenset({errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG})
@@ -19,10 +20,16 @@ def main() -> None:
     """Run the command line; wrong input is explained without a traceback and exits with 2."""
     from trainer.cli.main import app
 
+    logging.getLogger("stamina").addFilter(_in_words)
     try:
         app()
     except UserError as error:
         _explain(error)
+    except StoreUnavailable as error:
+        _end(
+            f"error: {error}\n  to do:    try again; see that the store runs and that this machine reaches it",
+            EXIT_FAILED,
+        )
     except OSError as error:
         if error.errno not in _WRONG_PATH or error.filename is None:
             raise
@@ -31,12 +38,24 @@ def main() -> None:
 
 
 def _explain(error: UserError) -> NoReturn:
+    _end(f"error: {error}", EXIT_USER_ERROR)
+
+
+def _end(words: str, code: int) -> NoReturn:
     # What a command was given may be a URL with a signature, and a pod's last words are kept by the API server.
-    words = without_secrets(f"error: {error}")
+    words = without_secrets(words)
     print(words, file=sys.stderr)
     if os.getpid() == 1:
         explain_end(words)
-    sys.exit(EXIT_USER_ERROR)
+    sys.exit(code)
+
+
+def _in_words(record: logging.LogRecord) -> bool:
+    """What stamina logs about a request that is tried again has its fields in `extra`, where nobody sees them."""
+    fields = vars(record)
+    if (cause := fields.get("stamina.caused_by")) is not None:
+        record.msg = f"{without_secrets(cause)[:400]}; trying again in {fields['stamina.wait_for']:.1f} s"
+    return True
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from enum import Enum
 from urllib.parse import urlsplit
 
@@ -29,6 +30,11 @@ EXTRAS = {
 _CONTAINER_SCHEMES = ("abfs", "abfss", "az", "wasb", "wasbs")
 
 
+# A token that is being renewed, a node's metadata service that is not up yet, a policy that is still spreading: all
+# refuse for seconds, and a run is not to end for it.
+REFUSED_SECONDS = 10.0
+
+
 class Meaning(Enum):
     """What the caller does about an error."""
 
@@ -39,8 +45,28 @@ class Meaning(Enum):
     LASTING = "lasting"  # neither time nor the user's settings heal it
 
 
+class StoreUnavailable(OSError):
+    """A store that failed for as long as it is given to heal. A later try of the whole may succeed.
+
+    With a number, as the system's errors have one: those without are what parsers raise for damaged files.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(errno.EIO, message)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoreUnavailable, (self.strerror,)
+
+
 # Substrings of class names that SDKs raise before any HTTP status exists.
-_NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "DefaultCredentials", "ClientAuthentication", "RefreshError")
+_NO_CREDENTIALS = (
+    *("NoCredentials", "PartialCredentials", "CredentialRetrieval", "TokenRetrieval", "SSOToken"),  # botocore
+    *("DefaultCredentials", "RefreshError"),  # google-auth
+    "ClientAuthentication",  # azure-core
+)
 _NETWORK = (
     "Connection",
     "Timeout",
@@ -52,6 +78,8 @@ _NETWORK = (
 )
 # S3 says so with status 400, as if the request were wrong.
 _PASSING_CODES = ("RequestTimeout",)
+# Wrong keys, or none: no later try is told anything else. S3's words, and botocore's classes, which look for keys once.
+_LASTING_REFUSALS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "NoCredentialsError", "PartialCredentialsError")
 # Disk full, quota, file too large, read-only file system: no retry heals these.
 _LASTING_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -68,6 +96,16 @@ def meaning_of(error: BaseException) -> Meaning:
 def may_heal(error: Exception) -> bool:
     """True for errors that a later try of the same call can get past (stamina's predicate)."""
     return not isinstance(error, UserError) and meaning_of(error) is Meaning.PASSING
+
+
+def patience(*, remote: bool) -> Callable[[Exception], bool]:
+    """stamina's predicate for one call to a store: `may_heal`, and a remote one may refuse for REFUSED_SECONDS."""
+    ends_at = time.monotonic() + REFUSED_SECONDS
+
+    def may(error: Exception) -> bool:
+        return may_heal(error) or (remote and time.monotonic() < ends_at and _may_be_let_in(error))
+
+    return may
 
 
 def clean_url(url: str) -> str:
@@ -146,6 +184,14 @@ def _meaning_of_status(status: int) -> Meaning:
     if status in (409, 412):
         return Meaning.EXISTS
     return Meaning.PASSING if status in (408, 425, 429) or status >= 500 else Meaning.LASTING
+
+
+def _may_be_let_in(error: Exception) -> bool:
+    if isinstance(error, UserError) or meaning_of(error) is not Meaning.REFUSED:
+        return False
+    return not any(
+        word in _LASTING_REFUSALS for link in _chain(error) for word in (type(link).__name__, _s3_code(link))
+    )
 
 
 def _s3_code(error: BaseException) -> str | None:

@@ -17,7 +17,8 @@ _ACCOUNT_SECONDS = 1.0
 # Between looking for the newest checkpoint and the claim that names it lies the load.
 _LOAD_SECONDS = 10.0
 _GENTLE = ("Preempted", "Scaled")
-_MAY_BE_REFUSED = {Kind.STORE_DENIED, Kind.DISK_READ_ONLY, Kind.FLIP_SHARD, *OF_DISK}
+# Not a store that denies: it does so for less than trainer.storage_errors.REFUSED_SECONDS.
+_MAY_BE_REFUSED = {Kind.DISK_READ_ONLY, Kind.FLIP_SHARD, *OF_DISK}
 
 
 @dataclass(frozen=True)

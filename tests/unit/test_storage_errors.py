@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import errno
+import pickle
 
 import pytest
-from botocore.exceptions import ClientError
+import stamina
+from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 from gcsfs.retry import validate_response
 
 from trainer.__main__ import main
-from trainer.storage_errors import Meaning, clean_url, may_heal, meaning_of, one_line, without_secrets
+from trainer.errors import EXIT_FAILED, UserError
+from trainer.storage_errors import (
+    Meaning,
+    StoreUnavailable,
+    clean_url,
+    may_heal,
+    meaning_of,
+    one_line,
+    patience,
+    without_secrets,
+)
 
 
 class HttpError(Exception):
@@ -56,6 +68,38 @@ def test_meanings(error: Exception, meaning: Meaning) -> None:
     assert may_heal(error) == (meaning is Meaning.PASSING)
 
 
+def denied(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("error", "heals"),
+    [
+        (denied("AccessDenied"), True),
+        (denied("ExpiredToken"), True),
+        (CredentialRetrievalError(provider="web-identity", error_msg="503"), True),
+        (HttpError(403), True),
+        (HttpError(503), True),
+        (denied("InvalidAccessKeyId"), False),
+        (NoCredentialsError(), False),
+        (HttpError(400), False),
+        (UserError("x", expected="y", fix="z"), False),
+    ],
+)
+def test_a_remote_store_may_refuse_for_a_while(error: Exception, heals: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert patience(remote=True)(error) is heals
+    assert patience(remote=False)(error) is may_heal(error)
+    monkeypatch.setattr("trainer.storage_errors.REFUSED_SECONDS", -1.0)
+    assert patience(remote=True)(error) is may_heal(error)
+
+
+def test_a_store_that_is_away_is_told_from_a_damaged_file_and_crosses_processes() -> None:
+    error = StoreUnavailable("s3://b/o: it is away")
+    assert error.errno is not None
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == "s3://b/o: it is away"
+    assert may_heal(error)
+
+
 def test_gcs_refusals_are_told_from_a_network_that_fails() -> None:
     with pytest.raises(OSError, match="Forbidden") as refused:
         validate_response(403, b'{"error": {"message": "no storage.objects.create access"}}', "b/bucket/o")
@@ -92,6 +136,38 @@ def test_the_command_line_shows_no_secret_of_an_address_that_it_was_given(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "hidden" not in capsys.readouterr().err
+
+
+def test_a_command_whose_store_is_away_says_so_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise StoreUnavailable("s3://b/o: ConnectTimeoutError: nobody answers")
+
+    monkeypatch.setattr("trainer.cli.main.app", app)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == EXIT_FAILED
+    assert capsys.readouterr().err == (
+        "error: s3://b/o: ConnectTimeoutError: nobody answers\n"
+        "  to do:    try again; see that the store runs and that this machine reaches it\n"
+    )
+
+
+def test_a_request_that_is_tried_again_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = []
+
+    @stamina.retry(on=ConnectionError, wait_initial=0.0, wait_jitter=0.0)
+    def app() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise ConnectionError("https://h/x?sig=abc hung up")
+
+    monkeypatch.setattr("trainer.cli.main.app", app)
+    main()
+    assert caplog.messages == ["ConnectionError('https://h/x?sig=*** hung up'); trying again in 0.0 s"]
 
 
 def test_messages_are_shown_without_secrets() -> None:

@@ -20,7 +20,7 @@ import stamina
 
 from trainer.durable import discard, sync, write_atomically
 from trainer.errors import UserError
-from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
+from trainer.storage_errors import EXTRAS, Meaning, StoreUnavailable, clean_url, meaning_of, one_line, patience
 
 T = TypeVar("T")
 
@@ -141,23 +141,8 @@ class Store:
     @contextlib.contextmanager
     def open_write(self, path: str) -> Iterator[IO[bytes]]:
         """A stream into a new file, durable once the block ends; an error inside leaves no file behind where it can."""
-        with self._explained(path):
-            if self.is_local:
-                with _open_durable(Path(self._full(path))) as stream:
-                    yield stream
-                return
-            stream = self.filesystem.open(self._full(path), "wb", block_size=PART_BYTES)
-            try:
-                yield stream
-            except BaseException:
-                # fsspec would otherwise complete the upload of half a file when the stream is collected.
-                discard(stream)
-                raise
-            try:
-                stream.close()
-            except BaseException:
-                discard(stream)
-                raise
+        with self._explained(path), self._stream(path) as stream:
+            yield stream
 
     def download(self, path: str, target: Path, size_bytes: int) -> str:
         """Copy a file of known size to this machine's disk; its hex sha256, taken on the way.
@@ -177,18 +162,20 @@ class Store:
 
         `advance` is told of bytes, and of as many less when they have to be sent again.
         """
-        for attempt in stamina.retry_context(on=may_heal, timeout=self.retry_seconds, attempts=None):
+
+        def send() -> None:
             sent_bytes = 0
-            with attempt:
-                try:
-                    with self.open_write(path) as target, source.open("rb") as stream:
-                        while piece := stream.read(SEND_BYTES):
-                            target.write(piece)
-                            sent_bytes += len(piece)
-                            advance(len(piece))
-                except BaseException:
-                    advance(-sent_bytes)
-                    raise
+            try:
+                with self._stream(path) as target, source.open("rb") as stream:
+                    while piece := stream.read(SEND_BYTES):
+                        target.write(piece)
+                        sent_bytes += len(piece)
+                        advance(len(piece))
+            except BaseException:
+                advance(-sent_bytes)
+                raise
+
+        self._call(send, path)
 
     def remove(self, path: str) -> None:
         """Delete a file; one that is gone already is fine."""
@@ -209,7 +196,7 @@ class Store:
         if "memory" in _protocols(self.filesystem):
             return
         try:
-            stamina.retry(on=may_heal, timeout=self.retry_seconds, attempts=None)(self.filesystem.ls)(bucket)
+            self._patiently(lambda: self.filesystem.ls(bucket))
         except Exception as error:
             if meaning_of(error) is Meaning.MISSING:
                 raise self._no_bucket() from error
@@ -217,6 +204,25 @@ class Store:
 
     def _full(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}" if path else self.root
+
+    @contextlib.contextmanager
+    def _stream(self, path: str) -> Iterator[IO[bytes]]:
+        if self.is_local:
+            with _open_durable(Path(self._full(path))) as stream:
+                yield stream
+            return
+        stream = self.filesystem.open(self._full(path), "wb", block_size=PART_BYTES)
+        try:
+            yield stream
+        except BaseException:
+            # fsspec would otherwise complete the upload of half a file when the stream is collected.
+            discard(stream)
+            raise
+        try:
+            stream.close()
+        except BaseException:
+            discard(stream)
+            raise
 
     def _put(self, full: str, data: bytes) -> None:
         self.filesystem.pipe_file(full, data)
@@ -240,7 +246,11 @@ class Store:
     def _call(self, function: Callable[[], T], path: str) -> T:
         """Run one idempotent request, again while it may heal; then an error that says where."""
         with self._explained(path):
-            return stamina.retry(on=may_heal, timeout=self.retry_seconds, attempts=None)(function)()
+            return self._patiently(function)
+
+    def _patiently(self, function: Callable[[], T]) -> T:
+        on = patience(remote=not self.is_local)
+        return stamina.retry(on=on, timeout=self.retry_seconds, attempts=None)(function)()
 
     @contextlib.contextmanager
     def _explained(self, path: str) -> Iterator[None]:
@@ -254,7 +264,7 @@ class Store:
 
     def _explain(self, error: Exception, path: str) -> Exception:
         """The error to raise instead: what has a meaning for callers or the user, else the error itself."""
-        if isinstance(error, UserError | FileExistsError):
+        if isinstance(error, UserError | FileExistsError | StoreUnavailable):
             return error
         meaning = meaning_of(error)
         if meaning is Meaning.MISSING:
@@ -272,6 +282,8 @@ class Store:
                 expected="a folder that may be written, below folders",
                 fix="correct checkpoint.store, or mount the disk for writing",
             )
+        if meaning is Meaning.PASSING:
+            return StoreUnavailable(f"{self.url_of(path)}: {one_line(error)}")
         return error
 
     def _no_bucket(self) -> UserError:

@@ -1,8 +1,8 @@
 """One view of local folders and object stores: locate, list, read, download; with the errors a user can act on.
 
-Used by `dataset`, `formats`, `cache` and `tokenizer`. What the user has to mend (access refused, a driver that is not
-installed) becomes a UserError at once; what may heal by itself is retried with growing pauses for RETRY_SECONDS, then
-raised as it is, so that the run ends with a failure that may be tried again.
+Used by `dataset`, `formats`, `cache` and `tokenizer`. What the user has to mend (access refused for a while, a driver
+that is not installed) becomes a UserError; what may heal by itself is retried with growing pauses for RETRY_SECONDS,
+then becomes a StoreUnavailable, so that the run ends with a failure that may be tried again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from trainer.errors import UserError
-from trainer.storage_errors import EXTRAS, Meaning, clean_url, may_heal, meaning_of, one_line
+from trainer.storage_errors import EXTRAS, Meaning, StoreUnavailable, clean_url, meaning_of, one_line, patience
 
 RETRY_SECONDS = 120.0
 RETRY_ATTEMPTS = 10
@@ -110,7 +110,8 @@ class Location:
     def call(self, work: Callable[[], Result]) -> Result:
         """Do something idempotent with `fs`: tried again where that may help, with the errors that callers act on."""
         try:
-            return stamina.retry(on=may_heal, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)(work)()
+            on = patience(remote=self.local is None)
+            return stamina.retry(on=on, attempts=RETRY_ATTEMPTS, timeout=RETRY_SECONDS)(work)()
         except Exception as error:
             meaning = meaning_of(error)
             if meaning is Meaning.MISSING:
@@ -121,6 +122,8 @@ class Location:
                     expected="a location that these credentials may list and read",
                     fix="check the bucket's name and this process's credentials, or the file's owner and mode",
                 ) from error
+            if meaning is Meaning.PASSING:
+                raise StoreUnavailable(f"{clean_url(self.url)}: {one_line(error)}") from error
             raise
 
 

@@ -30,7 +30,7 @@ from trainer.metrics.console import configure_logging
 from trainer.metrics.goodput import Bucket, GoodputClock
 from trainer.metrics.summary import closing_summary
 from trainer.parallel.world import World, join_world, leave_world
-from trainer.storage_errors import may_heal, one_line
+from trainer.storage_errors import StoreUnavailable, may_heal, one_line
 from trainer.train.evaluation import evaluate_checkpoint
 from trainer.train.loop import NonFiniteLoss, NotSaved, Run, close_run, train
 from trainer.train.monitoring import process_clock
@@ -64,7 +64,7 @@ def report_of(error: Exception, rank: int) -> Report:
         code, reason, message = EXIT_PREEMPTED, Reason.PREEMPTED, ""
     elif _lost_a_peer(error):
         message = f"error: rank {rank} lost a peer, whose own end says more: {one_line(error)}"
-    elif not isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed):
+    elif not isinstance(error, Fenced | NonFiniteLoss | NotSaved | TransferFailed | StoreUnavailable):
         message = "".join(traceback.format_exception(error))
     return Report(rank, code, reason, message, time.time_ns())
 

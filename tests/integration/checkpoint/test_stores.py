@@ -9,13 +9,14 @@ import os
 import shutil
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
-from tests.integration.proxy import Proxy
-from tests.integration.servers import BUCKET, s3_server
+from tests.integration.proxy import Proxy, Trouble
+from tests.integration.servers import BUCKET, Server, s3_server
 from trainer.checkpoint import manage
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
@@ -261,17 +262,43 @@ def test_checkpoints_that_are_all_broken_are_an_error_and_no_fresh_start(run: St
         load(run)
 
 
+@contextlib.contextmanager
+def behind_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A server whose clients come through a proxy."""
+    proxy = Proxy(server.port)
+    with contextlib.closing(proxy), monkeypatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value.replace(f":{server.port}", f":{proxy.port}"))
+        yield proxy
+
+
+def test_a_store_that_refuses_for_a_moment_is_asked_again(
+    request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = request.node.callspec.params["store_url"]
+    if kind == "disk":
+        pytest.skip("a disk refuses for good")
+    with behind_a_proxy(request.getfixturevalue("start_server")(kind), monkeypatch) as proxy:
+        run = open_run(store_url, "tiny")
+        attempt = claim(run)
+        proxy.trouble = Trouble.DENIED
+        threading.Timer(0.5, setattr, (proxy, "trouble", None)).start()
+        (result,) = save(attempt, make_snapshot(1))
+        assert proxy.troubled > 0
+        assert result.ok, result.error
+        monkeypatch.setattr("trainer.storage_errors.REFUSED_SECONDS", 0.0)
+        proxy.trouble = Trouble.DENIED
+        with pytest.raises(UserError, match="access refused"):
+            load(open_run(store_url, "tiny"))
+
+
 def test_a_lost_answer_to_a_write_is_not_taken_for_anothers(
     request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = request.node.callspec.params["store_url"]
     if kind == "disk":
         pytest.skip("a disk loses no answers")
-    server = request.getfixturevalue("start_server")(kind)
-    proxy = Proxy(server.port)
-    with contextlib.closing(proxy), monkeypatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value.replace(f":{server.port}", f":{proxy.port}"))
+    with behind_a_proxy(request.getfixturevalue("start_server")(kind), monkeypatch) as proxy:
         run = open_run(store_url, "tiny")
         attempt = claim(run)
         proxy.lose("COMMITTED.json")

@@ -19,6 +19,7 @@ from trainer.data.inspect import inspect_data
 from trainer.data.loader import BatchLoader
 from trainer.data.remote import Location, locate
 from trainer.errors import UserError
+from trainer.storage_errors import StoreUnavailable
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_a_passing_failure_is_tried_again_and_a_lasting_one_is_raised() -> None:
         assert Location(Flaky(), "x", "s3://x").read() == b"answer"
         lasting = Flaky()
         lasting.failures = 10
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(StoreUnavailable, match="s3://x: ConnectionResetError: reset"):
             Location(lasting, "x", "s3://x").read()
         assert lasting.failures == 7
 

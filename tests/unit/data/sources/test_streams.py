@@ -209,5 +209,6 @@ def test_reads_that_fail_for_a_moment_cost_no_byte(flaky: type[_Flaky], monkeypa
 
 def test_an_error_that_stays_is_no_end_of_the_file(flaky: type[_Flaky], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flaky, "error", PermissionError("expired"))
+    monkeypatch.setattr("trainer.storage_errors.REFUSED_SECONDS", 0.0)
     with pytest.raises(UserError, match="access to flaky://file is refused"):
         read(open_stored("flaky://file"))
