@@ -72,7 +72,7 @@ check: $(STAMP)  ## What CI says first: format, lint, types, import layers, secr
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	@git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook $(NOT_SECRETS)
-	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.generate --check
 	$(BIN)/python -m charts.generator --check
 	$(BIN)/python -m docs.check
 
@@ -80,7 +80,7 @@ audit: $(STAMP)  ## Known holes in the versions of constraints.txt, by the Pytho
 	$(BIN)/uv tool run pip-audit==2.10.1 --requirement constraints.txt --no-deps --disable-pip
 
 generate: $(STAMP)  ## Write generated files anew
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 	$(BIN)/python -m charts.generator --helm "$(HELM)"
 
 constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew

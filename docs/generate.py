@@ -5,13 +5,12 @@ Run by `make generate` and `make check`.
 
 from __future__ import annotations
 
-import ast
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from docs.files import files_page, readme_with_tree
 from operators import api, crd
 from operators.metrics import Metrics
 from trainer.config import RunConfig
@@ -48,43 +47,9 @@ def generated_files() -> dict[str, str]:
         "docs/reference/metrics.md": metrics_page(),
         "docs/reference/trainingrun.md": training_run_page(),
         "docs/reference/evaluation.md": evaluation_page(),
-        "README.md": readme_with_file_map(),
+        "docs/reference/files.md": files_page(),
+        "README.md": readme_with_tree(),
     }
-
-
-def readme_with_file_map() -> str:
-    """README.md with its file map drawn anew: one line per file, from the file's own first line."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = ["```text"]
-    folder = None
-    for file in mapped_files():
-        if file.parent != folder:
-            folder = file.parent
-            lines.append(f"{folder.relative_to(ROOT).as_posix()}/")
-        lines.append(f"  {file.name:<20} {first_line(file)}")
-    block = "\n".join([*lines, "```"])
-    return re.sub(
-        r"(?s)(<!-- files:start -->\n).*?(<!-- files:end -->)", lambda found: f"{found[1]}{block}\n{found[2]}", readme
-    )
-
-
-def mapped_files() -> list[Path]:
-    """Sources, presets, pipelines and benchmarks, by folder."""
-    found = [
-        file
-        for folder, pattern in (("trainer", "**/*.py"), ("trainer", "**/*.yaml"), ("benchmarks", "**/*.py"))
-        for file in (ROOT / folder).glob(pattern)
-        if file.name != "__init__.py"
-    ]
-    return sorted(found, key=lambda file: (file.parent.parts, file.name))
-
-
-def first_line(file: Path) -> str:
-    """The first sentence a file says about itself."""
-    text = file.read_text(encoding="utf-8")
-    if file.suffix == ".py":
-        return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].rstrip(".")
-    return text.split("\n")[0].lstrip("# ").rstrip(".:")
 
 
 def run_page(schema: dict[str, Any]) -> str:
@@ -207,7 +172,7 @@ def _default(key: str, value: dict[str, Any], node: dict[str, Any], is_section: 
     # A key with one possible value picks a variant and has to be written, whatever default the class has.
     if key in node.get("required", []) or "const" in value:
         return "required"
-    default = value.get("default")
+    default: Any = value.get("default")
     if "discriminator" in value:
         tag = value["discriminator"]["propertyName"]
         return f"`{tag}: {default[tag]}`"

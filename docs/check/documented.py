@@ -1,7 +1,7 @@
 """Undocumented values: an option, key, metric or make target that no sentence explains.
 
 The keys of run files, pipelines, evaluations, TrainingRuns and charts, and the metrics, stand in tables of generated
-pages, which `docs/generate.py --check` and `charts.generator --check` hold complete; here their last column is read.
+pages, which `docs.generate --check` and `charts.generator --check` hold complete; here their last column is read.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Processes of a run: launcher, signals and their settings."""
+"""Machines that come and go: launchers, the coordinator where they meet, its decisions, and the workers of a round."""

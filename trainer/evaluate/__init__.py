@@ -1,1 +1,1 @@
-"""Judging a model: validation loss and text generation."""
+"""What a trained model is worth, says and becomes: losses, benchmarks, text, export to other formats, an endpoint."""

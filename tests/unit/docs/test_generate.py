@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
+from docs import files, generate
 from trainer.config import RunConfig
-
-SCRIPT = Path(__file__).parents[3] / "docs" / "generate.py"
-
-
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(
@@ -41,11 +26,11 @@ def generate() -> ModuleType:
         '| `parallel.recompute` | `none` or `selective` or `full` | `"none"` |',
     ],
 )
-def test_a_row_says_type_limits_and_default(generate: ModuleType, row: str) -> None:
+def test_a_row_says_type_limits_and_default(row: str) -> None:
     assert row in generate.run_page(RunConfig.model_json_schema())
 
 
-def test_every_key_of_the_schema_has_a_row(generate: ModuleType) -> None:
+def test_every_key_of_the_schema_has_a_row() -> None:
     schema = RunConfig.model_json_schema()
     page = generate.run_page(schema)
     for definition in (schema, *schema["$defs"].values()):
@@ -53,6 +38,16 @@ def test_every_key_of_the_schema_has_a_row(generate: ModuleType) -> None:
             assert f"{key}` |" in page, key
 
 
-def test_the_file_map_names_every_source(generate: ModuleType) -> None:
-    for file in generate.mapped_files():
-        assert generate.first_line(file), f"{file} does not say what it is"
+def test_every_folder_and_file_says_what_it_is_for() -> None:
+    described = files.described_folders()
+    for folder in described:
+        assert files.said_of(folder), f"{folder} does not say what it is for"
+    for file in files.mapped_files():
+        assert files.first_line(files.ROOT / file), f"{file} does not say what it is"
+    for file in files.tracked():
+        top = file.parts[0]
+        if len(file.parts) > 1 and not top.startswith("."):
+            assert top == "tests" or top == "charts" or top in described, f"{top}: say in docs/files.py what it is for"
+        if len(file.parts) > 2 and top in ("charts", "tests"):
+            folder = "/".join(file.parts[:2])
+            assert folder in described, f"{folder}: say in docs/files.py what it is for"
