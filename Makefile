@@ -16,7 +16,7 @@ NOT_SECRETS := --disable-plugin HexHighEntropyString --disable-plugin Base64High
 PARALLEL := --numprocesses 2 --dist loadfile --max-worker-restart 0
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check audit generate constraints bench compare
+.PHONY: help run test test-slow test-ray test-gpu faults fuzz test-cluster test-cluster-full cluster-up cluster-down check audit generate docs constraints bench compare
 .PHONY: images charts charts-push clean
 
 help:  ## List the targets
@@ -82,6 +82,9 @@ audit: $(STAMP)  ## Known holes in the versions of constraints.txt, by the Pytho
 generate: $(STAMP)  ## Write generated files anew
 	$(BIN)/python -m docs.generate
 	$(BIN)/python -m charts.generator --helm "$(HELM)"
+
+docs: generate  ## Write generated pages anew and look for dead links, stale commands and undocumented values in all
+	$(BIN)/python -m docs.check
 
 constraints: $(STAMP)  ## Resolve the pins of constraints.txt anew
 	@echo '# Tested versions of everything, for Python 3.11 to 3.13; written by `make constraints`.' > constraints.txt
