@@ -64,5 +64,5 @@ def _no_status(url: str, why: str) -> UserError:
     return UserError(
         f"{url}: {why}",
         expected="a coordinator, a Ray driver or a launcher that trains",
-        fix="check host and port, or give the name of a release: gpt-run status RELEASE",
+        fix="check host and port, or name a release (gpt-run status RELEASE); of a folder: gpt-run report STORE/RUN",
     )
