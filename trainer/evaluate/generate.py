@@ -69,10 +69,24 @@ def complete(pretrained: Pretrained, prompts: Sequence[str], sampling: Sampling)
 def encode_prompt(pretrained: Pretrained, prompt: str, max_tokens: int | None) -> list[int]:
     """Token ids of `prompt`; an empty one is the start of a document, which an end-of-text token stands before.
 
-    UserError where no tokenizer is known, where it is not the model's, or where prompt and `max_tokens` (None: one)
-    together are longer than the model's context.
+    UserError where no tokenizer is known, where it is not the model's, where the prompt is no Unicode text, or where
+    prompt and `max_tokens` (None: one) together are longer than the model's context.
     """
-    return check_ids(pretrained, require_tokenizer(pretrained).encode(prompt).ids, max_tokens)
+    return check_ids(pretrained, encode_text(require_tokenizer(pretrained), prompt), max_tokens)
+
+
+def encode_text(tokenizer: Tokenizer, text: str, *, add_special_tokens: bool = True) -> list[int]:
+    """The ids of `text`. UserError for halves of surrogate pairs: JSON can spell them, and so can a command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"the prompt is no Unicode text: {error.reason} at character {error.start}",
+            expected="whole characters; on a command line and in files as UTF-8",
+            fix="correct the prompt",
+        ) from error
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
+    return ids
 
 
 def check_ids(pretrained: Pretrained, ids: list[int], max_tokens: int | None) -> list[int]:
@@ -85,9 +99,11 @@ def check_ids(pretrained: Pretrained, ids: list[int], max_tokens: int | None) ->
                 fix="write a prompt",
             )
         ids = [pretrained.eos_id]
-    if max(ids) >= pretrained.config.vocab_size:
+    # Looked up on a GPU, such an id would end the process's work there for good.
+    foreign = next((number for number in ids if not 0 <= number < pretrained.config.vocab_size), None)
+    if foreign is not None:
         raise UserError(
-            f"the id {max(ids)} in the prompt, where the vocabulary of {pretrained.url} has "
+            f"the id {foreign} in the prompt, where the vocabulary of {pretrained.url} has "
             f"{pretrained.config.vocab_size} ids",
             expected="ids of the tokenizer that the model was trained with",
             fix="name it with --tokenizer FILE",

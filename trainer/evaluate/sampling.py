@@ -18,6 +18,11 @@ from trainer.errors import UserError
 
 # More than a text needs; each costs a search per token.
 MAX_STOPS = 16
+# Differences of fp32 logits divided by less are so large that only equal logits would still be drawn from, and by much
+# less they would be infinite.
+GREEDY_BELOW = 1e-9
+# Beyond these a penalised logit would be infinite at last, and its probability no number.
+SMALLEST_PENALTY, LARGEST_PENALTY = 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Sampling:
     max_tokens: int | None = None
     """Tokens to make at most; None for 100, or what the model's context leaves."""
     temperature: float = 0.8
-    """Divides the logits; 0 takes the most likely token each time."""
+    """Divides the logits; 0, and what is below 1e-9, takes the most likely token each time."""
     top_k: int = 50
     """Draw from the K most likely tokens only; 0 for all."""
     top_p: float = 1.0
@@ -46,10 +51,10 @@ class Sampling:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (all tokens) or a number above")
         _require(0 < self.top_p <= 1, "top_p", self.top_p, "above 0, at most 1 (all tokens)")
         _require(
-            0 < self.repetition_penalty < float("inf"),
+            SMALLEST_PENALTY <= self.repetition_penalty <= LARGEST_PENALTY,
             "repetition_penalty",
             self.repetition_penalty,
-            "a number above 0; 1 is none, 1.2 a usual one",
+            f"from {SMALLEST_PENALTY:g} to {LARGEST_PENALTY:g}; 1 is none, 1.2 a usual one",
         )
         _require("" not in self.stop, "stop", "an empty string", "strings of at least one character")
         _require(len(self.stop) <= MAX_STOPS, "stop", f"{len(self.stop)} strings", f"at most {MAX_STOPS}")
@@ -66,7 +71,7 @@ def choose(
     if sampling.repetition_penalty != 1:
         assert seen_BV is not None
         logits_BV = penalise(logits_BV, seen_BV, sampling.repetition_penalty)
-    if sampling.temperature == 0:
+    if sampling.temperature < GREEDY_BELOW:
         return logits_BV.argmax(dim=-1)
     weights_BV = torch.softmax(restrict(logits_BV / sampling.temperature, sampling.top_k, sampling.top_p), dim=-1)
     # Row by row, so that a row's text does not depend on the others'.

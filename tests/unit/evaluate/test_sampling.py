@@ -16,7 +16,16 @@ from transformers.generation.logits_process import (
 )
 
 from trainer.errors import UserError
-from trainer.evaluate.sampling import MAX_STOPS, Sampling, choose, penalise, restrict
+from trainer.evaluate.sampling import (
+    GREEDY_BELOW,
+    LARGEST_PENALTY,
+    MAX_STOPS,
+    SMALLEST_PENALTY,
+    Sampling,
+    choose,
+    penalise,
+    restrict,
+)
 
 VOCABULARY = 211
 
@@ -72,6 +81,17 @@ def test_temperature_zero_takes_the_most_likely_after_the_penalty() -> None:
     assert choose(logits_BV, Sampling(temperature=0, repetition_penalty=1.2), [], seen_BV).tolist() == [2, 1]
 
 
+@pytest.mark.parametrize("penalty", [SMALLEST_PENALTY, LARGEST_PENALTY])
+@pytest.mark.parametrize("temperature", [1e-320, 1e-42, GREEDY_BELOW])
+def test_the_smallest_temperatures_and_penalties_give_probabilities(temperature: float, penalty: float) -> None:
+    logits_BV = torch.tensor([[-40.0, 3.0, 2.9], [1e4, 1e4 - 1, -1e4]])
+    seen_BV = torch.zeros(2, 3, dtype=torch.bool)
+    own = [torch.Generator().manual_seed(1) for _ in range(2)]
+    sampling = Sampling(temperature=temperature, repetition_penalty=penalty)
+    for seen in (seen_BV, ~seen_BV):
+        assert choose(logits_BV, sampling, own, seen).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -83,6 +103,7 @@ def test_temperature_zero_takes_the_most_likely_after_the_penalty() -> None:
         lambda: Sampling(top_p=0),
         lambda: Sampling(top_p=1.01),
         lambda: Sampling(repetition_penalty=0),
+        lambda: Sampling(repetition_penalty=1e-42),
         lambda: Sampling(stop=("a", "")),
         lambda: Sampling(stop=("a",) * (MAX_STOPS + 1)),
         lambda: Sampling(seed=2**63),

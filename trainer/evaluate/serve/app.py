@@ -147,7 +147,7 @@ async def _stream(
 async def _json_body(http: web.Request) -> Any:
     try:
         return json.loads(await http.read())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(400, f"the body is no JSON: {error}") from error
 
 

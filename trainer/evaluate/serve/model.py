@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from trainer.data.chat import ChatTemplate, load_template, read_messages
 from trainer.errors import UserError
-from trainer.evaluate.generate import Piece, check_ids, encode_prompt, generate, require_tokenizer
+from trainer.evaluate.generate import Piece, check_ids, encode_prompt, encode_text, generate, require_tokenizer
 from trainer.evaluate.pretrained import Pretrained, build_pretrained, load_weights
-from trainer.evaluate.sampling import Sampling
+from trainer.evaluate.sampling import MAX_STOPS, Sampling
 from trainer.evaluate.serve.errors import ApiError, refusal
 from trainer.evaluate.serve.requests import MAX_CHOICES, ChatRequest, CompletionRequest, TextRequest
 
@@ -68,7 +68,7 @@ class ServedModel:
             messages = read_messages({"messages": request.messages})
             text = self.template.render(messages, add_generation_prompt=True)
             # The template writes all special tokens itself.
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+            ids = encode_text(self._tokenizer, text, add_special_tokens=False)
             prompt = check_ids(self._pretrained, ids, sampling.max_tokens)
         except ValueError as error:
             raise ApiError(400, str(error), param="messages", code="invalid_messages") from error
@@ -92,6 +92,13 @@ class ServedModel:
         number = self._tokenizer.token_to_id(end)
         if number is not None:
             return replace(job, end_ids=frozenset({number}))
+        if len(job.sampling.stop) == MAX_STOPS:
+            raise ApiError(
+                400,
+                f"stop: found {MAX_STOPS} strings; expected at most {MAX_STOPS - 1} in a chat of this model, whose "
+                f"template ends a turn with text of its own ({end!r})",
+                param="stop",
+            )
         return replace(job, sampling=replace(job.sampling, stop=(*job.sampling.stop, end)))
 
 

@@ -125,6 +125,9 @@ def test_what_is_served_and_that_it_lives(served: Served) -> None:
         ("completions", {"max_tokens": CONTEXT}, 400, "prompt", f"at most the context of .*, {CONTEXT} tokens"),
         ("completions", {"prompt": "with " * CONTEXT}, 400, "prompt", r"a prompt of \d+ tokens"),
         ("completions", {"prompt": [1, 300]}, 400, "prompt", "the id 300"),
+        ("completions", {"prompt": [1, -1]}, 400, "prompt", "the id -1"),
+        ("completions", {"prompt": "a\ud800"}, 400, "prompt", "no Unicode text: surrogates not allowed at character 1"),
+        ("completions", {"repetition_penalty": 1e-42}, 400, "repetition_penalty", "found 1e-42"),
         ("completions", {"prompt": ["a"] * 9, "n": 2}, 400, None, "9 prompts with n 2; expected 16 texts at most"),
         ("completions", {"n": 17}, 400, "n", "n: found 17"),
         ("completions", {"logprobs": 5}, 400, "logprobs", "logprobs: found 5"),
@@ -133,6 +136,8 @@ def test_what_is_served_and_that_it_lives(served: Served) -> None:
         ("chat/completions", {}, 400, "messages", "messages: missing"),
         ("chat/completions", {"messages": [{"role": "user"}]}, 400, "messages", "role and content"),
         ("chat/completions", {"messages": MESSAGES, "tools": [{}]}, 400, "tools", "tools: found"),
+        ("chat/completions", {"messages": [{"role": "user", "content": "\udfff"}]}, 400, "messages", "no Unicode text"),
+        ("chat/completions", {"messages": MESSAGES, "stop": ["a"] * 16}, 400, "stop", "at most 15 in a chat"),
     ],
 )
 def test_refusals_say_what_was_found(
@@ -144,7 +149,8 @@ def test_refusals_say_what_was_found(
 
 
 def test_bodies_that_are_none_are_refused_in_the_same_form(served: Served) -> None:
-    assert served.ask("/v1/completions", raw=b"{")[1]["error"]["message"].startswith("the body is no JSON")
+    for body in (b"{", b"[" * 100_000):
+        assert served.ask("/v1/completions", raw=body)[1]["error"]["message"].startswith("the body is no JSON")
     assert "expected a JSON object" in served.ask("/v1/completions", [1])[1]["error"]["message"]
     assert served.ask("/v1/completions", raw=b'"' + b"a" * BODY_BYTES + b'"')[0] == 413
     assert served.ask("/v1/nothing")[:2] == (
