@@ -23,14 +23,14 @@ def mean_seconds_between_failures(nodes: int, failures_per_1000_node_days: float
 def young_daly_seconds(save_seconds: float, between_failures_seconds: float) -> float:
     """The best time between two saves that each stop training for `save_seconds` (Young 1974; Daly 2006, eq. 37).
 
-    Daly's higher-order form of Young's sqrt(2 * save * between failures); where a save takes longer than half of the
-    time between failures, that time itself.
+    Daly's higher-order form of Young's sqrt(2 * save * between failures); where a save takes twice the time between
+    failures or longer, that time itself.
     """
     if save_seconds <= 0:
         return 0.0
     if math.isinf(between_failures_seconds):
         return math.inf
-    if save_seconds >= between_failures_seconds / 2:
+    if save_seconds >= 2 * between_failures_seconds:
         return between_failures_seconds
     ratio = save_seconds / (2 * between_failures_seconds)
     young = math.sqrt(2 * save_seconds * between_failures_seconds)

@@ -63,9 +63,22 @@ def test_rsc_1_loses_a_machine_of_128_in_about_a_day() -> None:
 
 def test_youngs_interval_where_saves_are_cheap() -> None:
     assert young_daly_seconds(1.0, 1e6) == pytest.approx(math.sqrt(2e6), rel=0.01)
-    assert young_daly_seconds(100.0, 150.0) == 150.0
+    assert young_daly_seconds(300.0, 150.0) == 150.0
     assert young_daly_seconds(0.0, 1e6) == 0.0
     assert math.isinf(young_daly_seconds(1.0, math.inf))
+
+
+@given(st.floats(1e2, 1e8), st.floats(1e-3, 3.0))
+def test_no_interval_is_much_better_than_the_best(between: float, save_share: float) -> None:
+    save = save_share * between
+
+    def goodput(interval: float) -> float:
+        return expected_goodput_ratio(
+            between_failures_seconds=between, restart_seconds=0.0, save_interval_seconds=interval, save_seconds=save
+        )
+
+    most = max(goodput(between * share / 1000) for share in range(10, 2000))
+    assert goodput(young_daly_seconds(save, between)) > 0.998 * most
 
 
 @given(st.floats(1e3, 1e8), st.floats(0, 1e4), st.floats(1, 1e5), st.floats(0, 1e3), st.floats(1.01, 10))
