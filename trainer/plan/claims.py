@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from trainer.complaints import complaints
 from trainer.errors import UserError
@@ -23,8 +23,18 @@ def _as_range(value: Any) -> Any:
     return [value, value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _in_order(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError(f"found {list(interval)}; expected the lower end first")
+    return interval
+
+
 Positive = Annotated[float, Field(gt=0)]
-Range = Annotated[tuple[Positive, Positive], BeforeValidator(_as_range, json_schema_input_type=float | list[float])]
+Range = Annotated[
+    tuple[Positive, Positive],
+    BeforeValidator(_as_range, json_schema_input_type=float | list[float]),
+    AfterValidator(_in_order),
+]
 
 
 class Claims(Settings):
@@ -32,7 +42,7 @@ class Claims(Settings):
 
     parameters: Positive | None = None
     """Parameters of the model; compared at the digits that are given."""
-    heads: int | None = None
+    heads: int | None = Field(default=None, ge=1)
     """Attention heads."""
     tokens: Range | None = None
     """Training tokens of the whole run."""

@@ -23,6 +23,8 @@ BEST_MFU = 0.65
 """By 6N + 12LdT: the most that dense training in bf16 is known to reach (docs/decisions/plan.md)."""
 _LOSS_TOLERANCE = 0.15
 """The fits were made on other text and tokenizers than the run's."""
+# A float's exponential ends there.
+_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def _losses(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
             f"starts at ln({plan.config.model.vocab_size:,}) = {uniform:.1f}",
         )
     if claims.final_loss and claims.perplexity:
-        true = (math.exp(claims.final_loss[0]), math.exp(claims.final_loss[1]))
+        true = (_perplexity(claims.final_loss[0]), _perplexity(claims.final_loss[1]))
         if _apart(claims.perplexity, true):
             yield Contradiction(
                 "perplexity",
@@ -224,6 +226,10 @@ def _losses(claims: Claims, plan: Plan) -> Iterator[Contradiction]:
                 f"{_big(claims.optimal_tokens)} claimed; for {_big(plan.parameters)} parameters "
                 f"{_laws(plan)} give {_big(optimal)}",
             )
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if loss < _LARGEST_EXPONENT else math.inf
 
 
 def _laws(plan: Plan) -> str:

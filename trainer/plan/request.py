@@ -21,6 +21,8 @@ from trainer.plan.plan import Assumptions, Plan, make_plan
 from trainer.plan.search import Candidate, Goal, cluster_sizes, search
 
 _USUAL_GPU = "h100-sxm"
+# More than there will be; what is computed of them stays a number.
+_MOST_TOKENS = 1e18
 _BITS = 8
 
 
@@ -152,9 +154,11 @@ def _dataset_tokens(request: Request, claims: Claims) -> int | None:
             tokens = float(request.dataset_tokens.replace(",", "").replace("_", ""))
         except ValueError:
             tokens = 0.0
-        if not 1 <= tokens < float("inf"):
+        if not 1 <= tokens <= _MOST_TOKENS:
             raise UserError(
-                f"--dataset-tokens {request.dataset_tokens}", expected="a number such as 10e9", fix="write a number"
+                f"--dataset-tokens {request.dataset_tokens}",
+                expected=f"a number such as 10e9, from 1 to {_MOST_TOKENS:g}",
+                fix="write a number",
             )
         return int(tokens)
     from trainer.data.dataset import open_training

@@ -51,6 +51,7 @@ def test_a_run_that_does_not_fit_exits_with_2_and_still_shows_the_plan() -> None
         (("gpt2-124m", "--gpus", "1024"), "batch.sequences 512"),
         (("gpt2-124m", "--gpu", "h100", "--gpus", "12"), "--gpus-per-node"),
         (("gpt2-124m", "--dataset-tokens", "many"), "--dataset-tokens many"),
+        (("gpt2-124m", "--dataset-tokens", "1e308", "--set", "epochs=2"), "--dataset-tokens 1e308"),
         (("gpt2-124m", "--claim", "speed=4"), "unknown key"),
         (("gpt2-124m", "--measured", "nowhere/run"), "nowhere"),
         (("no-such-run",), "neither a file nor a preset"),

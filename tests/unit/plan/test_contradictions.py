@@ -119,6 +119,7 @@ def test_what_holds_is_not_contradicted(claim: str) -> None:
 
 def test_figures_that_exclude_each_other() -> None:
     assert list(found("gpt-1b-h100", "final_loss=2.4", "perplexity=25")) == ["perplexity"]
+    assert list(found("gpt-1b-h100", "final_loss=1000", "perplexity=25")) == ["perplexity", "final_loss"]
     assert list(found("gpt-1b-h100", "hours=40", "price_per_hour=8", "cost=1000", "steps_per_hour=2500")) == ["cost"]
     assert list(found("gpt-1b-h100", "steps=1000", "dataset_tokens=1e9", "epochs=3")) == ["epochs"]
 
@@ -140,6 +141,8 @@ def test_a_file_may_keep_claims_under_their_own_key(tmp_path: Path) -> None:
         (None, ["speed=3"], "unknown key"),
         (None, ["mfu"], "KEY=VALUE"),
         (None, ["mfu=fast"], "mfu"),
+        (None, ["mfu=[0.5, 0.3]"], "mfu: found [0.5, 0.3]; expected the lower end first"),
+        (None, ["heads=0"], "heads: found 0"),
         ("nowhere.yaml", [], "neither a file nor a preset"),
     ],
 )
