@@ -140,8 +140,13 @@ def claim_cleaned(folder: Path, inputs_sha256: str, *, replace: bool) -> None:
             expected="an empty folder, a new one, or text that the same sources and steps gave",
             fix="name another folder as `cleaned`" + ("" if made_from is None else ", or replace it with --replace"),
         )
+    if others:
+        # Made from nothing that can be asked for: a clean-up that is cut short is taken up by the next call.
+        write_atomically(mark, b"being replaced\n")
     for name in others:
         path = folder / name
+        if path == mark:
+            continue
         if path.is_dir():
             shutil.rmtree(path)
         else:

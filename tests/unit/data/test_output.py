@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.output import MARK_FILE, Mark, check_ours, claim, complete_set, sole_writer, write_mark
+from trainer.data import output
+from trainer.data.output import (
+    CLEANED_FILE,
+    MARK_FILE,
+    Mark,
+    check_ours,
+    claim,
+    claim_cleaned,
+    complete_set,
+    sole_writer,
+    write_mark,
+)
 from trainer.errors import UserError
 
 
@@ -41,6 +52,30 @@ def test_a_folder_whose_first_write_was_cut_off_is_ours(tmp_path: Path) -> None:
         (tmp_path / "out" / f".{MARK_FILE}.x1y2z3").touch()
     check_ours(tmp_path / "out")
     assert complete_set(tmp_path / "out", "i") is None
+
+
+def test_a_replacement_of_cleaned_text_that_was_cut_off_is_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_cleaned(tmp_path, "i", replace=False)
+    for name in ("exact", "text"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "text" / "00000000.json").touch()
+
+    def killed(_: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            claim_cleaned(tmp_path, "j", replace=True)
+    # What is left belongs to nobody: neither to the old inputs nor to the new ones.
+    for inputs in ("i", "j"):
+        with pytest.raises(UserError, match="cleaned text from other inputs"):
+            claim_cleaned(tmp_path, inputs, replace=False)
+    claim_cleaned(tmp_path, "j", replace=True)
+    assert [path.name for path in tmp_path.iterdir()] == [CLEANED_FILE]
+    claim_cleaned(tmp_path, "j", replace=False)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"servings": 4}'])
