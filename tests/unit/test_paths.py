@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.paths import stays_inside
+from trainer.errors import UserError
+from trainer.paths import require_local, stays_inside
 
 BAD = ["../x", "a/../../x", "/etc/x", "", ".", "..", "a//b", "a/", "./a", "a\0b"]
 
@@ -30,3 +31,11 @@ def test_what_passes_is_below_its_folder(name: str) -> None:
         found = (folder / name).resolve()
         assert folder in found.parents
         assert ".." not in (folder / name).parts
+
+
+def test_urls_are_no_places_of_this_machine() -> None:
+    for url in ("s3://bucket/x", "gs://x", "file:///x", "abfs://a@b/c"):
+        with pytest.raises(UserError, match=r"--output \w+:/.* is a URL\n.*\n.*upload it"):
+            require_local(Path(url), "--output", fix="upload it")
+    for name in ("s3:", "a:b/c", "/x/s3:/y", "data/x", "c:x"):
+        require_local(Path(name), "--output", fix="upload it")

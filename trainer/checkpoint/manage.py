@@ -39,6 +39,7 @@ from trainer.checkpoint.retention import Facts, tiers
 from trainer.checkpoint.store import AlreadyExists, Store, open_store
 from trainer.durable import replacing, write_atomically
 from trainer.errors import UserError
+from trainer.paths import require_local
 
 logger = logging.getLogger(__name__)
 
@@ -172,6 +173,7 @@ def pull_checkpoint(
 
     UserError if a file is not what was committed.
     """
+    require_local(folder, "--output", fix="name a folder of this machine")
     target = folder / checkpoint.name
     try:
         check_sizes(checkpoint)

@@ -36,6 +36,7 @@ from trainer.model.hf_config import check_expressible
 from trainer.model.hf_tokenizer import write_tokenizer
 from trainer.parallel.config import Precision
 from trainer.parallel.precision import COMPUTE_DTYPE
+from trainer.paths import require_local
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def run_export(request: ExportRequest) -> Done:
             )
         with tempfile.TemporaryDirectory(prefix="gpt-run-export-") as folder:
             return _run(request, Path(folder, "model"))
+    require_local(request.output, "--output", fix="name the store with --upload URL")
     return _run(request, request.output.resolve())
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from trainer.errors import UserError
+from trainer.paths import require_local
 from trainer.version import VERSION
 
 
@@ -29,6 +30,7 @@ def render(template: Path, **values: Any) -> str:
 
 def check_writable(file: Path, option: str) -> None:
     """See that the page can be written, before minutes are spent on reading. Makes the folder."""
+    require_local(file, option, fix="write to a local disk")
     if file.exists() and not file.is_file():
         fix = f"{option} {file}/report.html"
         raise UserError(f"{option} {file} is no file", expected="the path of a file", fix=fix)

@@ -124,6 +124,19 @@ def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
     assert list(json.loads(result.stdout)) == promised[1].split(", ")
 
 
+def test_a_url_is_no_output_of_what_writes_to_disks(small_model: Path, tmp_path: Path) -> None:
+    tokenizer = str(small_model / "tokenizer.json")
+    for arguments in (
+        ["data", "prepare", "python-library", "--output"],
+        ["tokenizer", "import", tokenizer, "--output"],
+        ["checkpoints", "export", "runs/x", "--output"],
+        ["data", "inspect", "data", "--html"],
+    ):
+        result = CliRunner().invoke(app, [*arguments, "s3://bucket/x"])
+        assert isinstance(result.exception, UserError), arguments
+        assert result.exception.found.endswith("s3:/bucket/x is a URL")
+
+
 def test_more_workers_than_sequences() -> None:
     with pytest.raises(UserError, match=r"--nproc 17 on 1 machines with batch\.sequences 16"):
         CliRunner().invoke(app, ["train", "tiny-gpt2", "--nproc", "17"], catch_exceptions=False)

@@ -206,6 +206,19 @@ def test_a_foreign_folder_is_not_touched(pipeline: Pipeline, tmp_path: Path) -> 
         prepare(pipeline, tmp_path / "out" / "thesis.tex")
 
 
+def test_places_that_cannot_be_written_are_refused_first(pipeline: Pipeline, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="output s3:/bucket/set is a URL"):
+        prepare(pipeline, Path("s3://bucket/set"))
+    for cleaned, output, found in (
+        ("s3://bucket/text", "out", "cleaned s3:/bucket/text is a URL"),
+        (str(tmp_path / "out"), "out", "cleaned .*/out is output"),
+        (str(tmp_path), "a/b", "cleaned .* holds output"),
+    ):
+        with pytest.raises(UserError, match=found):
+            prepare(pipeline.model_copy(update={"cleaned": cleaned}), tmp_path / output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts"]
+
+
 def test_a_tokenizer_of_ones_own_is_used(pipeline: Pipeline, tmp_path: Path) -> None:
     first = prepare(pipeline, tmp_path / "out")
     path = tmp_path / "out" / "tokenizer.json"

@@ -47,6 +47,7 @@ from trainer.data.tokenizers.encoder import Encoder
 from trainer.data.tokenizers.train import train_tokenizer
 from trainer.durable import write_atomically
 from trainer.errors import UserError
+from trainer.paths import require_local
 
 # Cleaned text that no pipeline shares.
 CLEANED = ".prepare.cleaned"
@@ -72,6 +73,7 @@ def prepare(
     Raises UserError where the folder holds something else (files that preparation did not write, or, without `replace`,
     a complete data set from other inputs), where its disk is full, and where no text is left.
     """
+    _check_places(pipeline, folder)
     inputs = pipeline.inputs()
     check_ours(folder)
     # Asked before the lock too: a complete output may lie where nothing can be written.
@@ -93,6 +95,23 @@ def prepare(
             return Prepared(folder, info, skipped=False)
     finally:
         engine.close()
+
+
+def _check_places(pipeline: Pipeline | TokenPipeline, folder: Path) -> None:
+    """UserError for folders that cannot be written, or that would be in each other's way."""
+    upload = "write to a local folder, and bring it up with `gpt-run data fetch FOLDER --output URL`"
+    require_local(folder, "output", fix=upload)
+    if isinstance(pipeline, TokenPipeline) or pipeline.cleaned is None:
+        return
+    cleaned = Path(pipeline.cleaned)
+    require_local(cleaned, "cleaned", fix="name a local folder")
+    # Each has a lock and a mark of its own; and cleaned text that is replaced would take the output with it.
+    if folder.resolve().is_relative_to(cleaned.resolve()):
+        raise UserError(
+            f"cleaned {cleaned} " + ("is" if folder.resolve() == cleaned.resolve() else "holds") + f" output {folder}",
+            expected="a folder of its own for the cleaned text",
+            fix="name another folder as `cleaned`, or leave it out",
+        )
 
 
 def _make_set(

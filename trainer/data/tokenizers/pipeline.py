@@ -30,6 +30,7 @@ from trainer.data.tokenizers.folder import TokenizerInfo, check_ours, check_repl
 from trainer.data.tokenizers.sample import Sample
 from trainer.data.tokenizers.train import named_tokens, train_tokenizer
 from trainer.errors import UserError
+from trainer.paths import require_local
 from trainer.settings import joined_sha256, settings_sha256
 
 # Raise when the same inputs give another tokenizer than before.
@@ -98,6 +99,7 @@ def import_tokenizer(settings: ExistingTokenizer, folder: Path, *, replace: bool
 
 
 def _into_folder(folder: Path, inputs: str, make: Callable[[], Loaded], *, replace: bool) -> Made:
+    require_local(folder, "--output", fix="write to a local folder, and bring it up with `gpt-run data fetch`")
     check_ours(folder)
     # Asked before the lock too: a complete output may lie where nothing can be written.
     done = finished(folder, inputs)
