@@ -25,12 +25,11 @@ from tokenizers import Tokenizer
 
 from trainer.data.marks import CONTEXT, FIRST
 from trainer.data.remote import locate
-from trainer.data.tokenizer import end_of_text_id
+from trainer.data.tokenizer import CONFIG_FILE, end_of_text_id, read_config, token_text
 from trainer.durable import write_atomically
 from trainer.errors import UserError
 
 TEMPLATE_FILE = "chat_template.jinja"
-CONFIG_FILE = "tokenizer_config.json"
 ROLES = ("system", "user", "assistant")
 
 SHIPPED = {
@@ -205,14 +204,14 @@ def load_template(source: str | None, tokenizer: Tokenizer, *, tokenizer_folder:
     Special tokens are those of the folder's tokenizer_config.json, else the end-of-text token for both. Raises
     UserError where there is no template.
     """
-    config = _read_config(tokenizer_folder)
+    config = read_config(locate(tokenizer_folder).join(CONFIG_FILE)) if tokenizer_folder is not None else {}
     eos = str(tokenizer.id_to_token(end_of_text_id(tokenizer)))
     text, name = _template_text(source, config, tokenizer_folder)
     template = ChatTemplate(
         text,
         name,
-        bos_token=_token(config.get("bos_token")) or eos,
-        eos_token=_token(config.get("eos_token")) or eos,
+        bos_token=token_text(config.get("bos_token")) or eos,
+        eos_token=token_text(config.get("eos_token")) or eos,
     )
     template.end_of_turn()
     return template
@@ -250,22 +249,6 @@ def _template_text(source: str | None, config: Mapping[str, Any], folder: str | 
         expected=f"{TEMPLATE_FILE} or the key chat_template of {CONFIG_FILE} beside tokenizer.json",
         fix=f"name one: a file of Jinja, or {', '.join(SHIPPED)}",
     )
-
-
-def _read_config(folder: str | None) -> dict[str, Any]:
-    file = locate(folder).join(CONFIG_FILE) if folder is not None else None
-    if file is None or file.info() is None:
-        return {}
-    try:
-        found = json.loads(file.read())
-    except ValueError as error:
-        raise UserError(f"{file.url}: {error}", expected="whole JSON", fix="fetch the file again") from error
-    return found if isinstance(found, dict) else {}
-
-
-def _token(value: Any) -> str | None:
-    found = value.get("content") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else None
 
 
 class _Generation(Extension):

@@ -10,13 +10,17 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from trainer.data.remote import locate
+from trainer.data.remote import Location, locate
 from trainer.errors import UserError
+from trainer.storage_errors import clean_url
 
 END_OF_TEXT = "<|endoftext|>"
+# Beside a tokenizer.json: the roles of its special tokens, and more that is Transformers' own affair.
+CONFIG_FILE = "tokenizer_config.json"
 # 256 bytes and the end-of-text token.
 SMALLEST_VOCABULARY = 257
 
@@ -52,6 +56,29 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def read_config(file: Location) -> dict[str, Any]:
+    """The content of a tokenizer_config.json, empty where there is none. UserError for what is no JSON object."""
+    if file.info() is None:
+        return {}
+    try:
+        found = json.loads(file.read())
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, not an object")
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{clean_url(file.url)} is not a tokenizer's configuration: {error}",
+            expected=f"the {CONFIG_FILE} of a Hugging Face tokenizer, or none",
+            fix="download it again, or take it out of the folder",
+        ) from error
+    return found
+
+
+def token_text(value: Any) -> str | None:
+    """A special token as a tokenizer_config.json spells it: its text, or an object with it; None for anything else."""
+    found = value.get("content") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
 
 
 def end_of_text_id(tokenizer: Tokenizer) -> int:

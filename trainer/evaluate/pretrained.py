@@ -23,11 +23,11 @@ from trainer.checkpoint.layout import CONFIG, Checkpoint, CorruptCheckpoint
 from trainer.checkpoint.load import check_sizes, local_files
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.tensors import load_model_tensors
-from trainer.data.chat import CONFIG_FILE, TEMPLATE_FILE
+from trainer.data.chat import TEMPLATE_FILE
 from trainer.data.config import DataConfig
 from trainer.data.dataset import open_training
 from trainer.data.remote import locate
-from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint
+from trainer.data.tokenizer import CONFIG_FILE, end_of_text_id, load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
 from trainer.model.additions import PlainTensors
 from trainer.model.config import LoraConfig, ModelConfig

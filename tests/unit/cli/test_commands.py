@@ -124,7 +124,7 @@ def test_generate_prints_what_its_help_promises(small_model: Path) -> None:
     assert list(json.loads(result.stdout)) == promised[1].split(", ")
 
 
-def test_a_url_is_no_output_of_what_writes_to_disks(small_model: Path, tmp_path: Path) -> None:
+def test_a_url_is_no_output_of_what_writes_to_disks(small_model: Path) -> None:
     tokenizer = str(small_model / "tokenizer.json")
     for arguments in (
         ["data", "prepare", "python-library", "--output"],

@@ -6,7 +6,6 @@ which needs text first (`trainer.data.tokenizers.train`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -15,14 +14,13 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from tokenizers import Tokenizer
 
 from trainer.data.remote import Location, locate
-from trainer.data.tokenizer import SMALLEST_VOCABULARY, load_tokenizer
-from trainer.data.tokenizers.hub import HubFile, download
+from trainer.data.tokenizer import CONFIG_FILE, SMALLEST_VOCABULARY, load_tokenizer, read_config, token_text
+from trainer.data.tokenizers.hub import download
 from trainer.data.tokenizers.ranks import Pattern, read_rank_file
 from trainer.errors import UserError
 from trainer.settings import Settings
 
 TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
 # The roles of special tokens that a tokenizer_config.json names.
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
@@ -152,11 +150,14 @@ def load_with_names(settings: ExistingTokenizer) -> Loaded:
             beside = download(settings.name, settings.revision, CONFIG_FILE, missing_ok=True)
             tokenizer = load_tokenizer(file.path)
             record = {**settings.model_dump(mode="json"), "commit": file.commit}
-            return Loaded(tokenizer, _named(tokenizer, beside), record)
+            named = _named(tokenizer, locate(str(beside.path))) if beside is not None else {}
+            return Loaded(tokenizer, named, record)
         case FileTokenizer():
             location = file_of(settings.path)
             tokenizer = load_tokenizer(location.url)
-            return Loaded(tokenizer, _named(tokenizer, _beside(location)), settings.model_dump(mode="json"))
+            # Another file's name says nothing of what lies beside it.
+            named = _named(tokenizer, location.sibling(CONFIG_FILE)) if location.name == TOKENIZER_FILE else {}
+            return Loaded(tokenizer, named, settings.model_dump(mode="json"))
 
 
 def tokenizer_label(settings: BpeTokenizer | ExistingTokenizer) -> str:
@@ -188,27 +189,8 @@ def file_of(path: str) -> Location:
     return location.join(TOKENIZER_FILE) if info is not None and info["type"] == "directory" else location
 
 
-def _beside(location: Location) -> Location | None:
-    """The tokenizer_config.json in the folder of a tokenizer.json."""
-    parent, name = location.path.rpartition("/")[0], location.name
-    beside = Location(location.fs, f"{parent}/{CONFIG_FILE}", location.url.removesuffix(name) + CONFIG_FILE)
-    return beside if name == TOKENIZER_FILE and beside.info() is not None else None
-
-
-def _named(tokenizer: Tokenizer, config: Location | HubFile | None) -> dict[str, str]:
+def _named(tokenizer: Tokenizer, config: Location) -> dict[str, str]:
     """Roles and tokens of a tokenizer_config.json, as far as the tokenizer has these tokens."""
-    if config is None:
-        return {}
-    url = config.url if isinstance(config, Location) else str(config.path)
-    content = config.read() if isinstance(config, Location) else config.path.read_bytes()
-    try:
-        settings = json.loads(content)
-        given = {role: settings.get(role) for role in ROLES}
-    except (ValueError, AttributeError) as error:
-        raise UserError(
-            f"{url} is not a tokenizer's configuration: {error}",
-            expected=f"the {CONFIG_FILE} of a Hugging Face tokenizer, or none",
-            fix="download it again, or take it out of the folder",
-        ) from error
-    named = {role: token["content"] if isinstance(token, dict) else token for role, token in given.items()}
+    given = read_config(config)
+    named = {role: token_text(given.get(role)) for role in ROLES}
     return {role: token for role, token in named.items() if token and tokenizer.token_to_id(token) is not None}

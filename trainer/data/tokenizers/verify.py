@@ -19,10 +19,18 @@ from tokenizers import Tokenizer
 
 from trainer.data import corpus
 from trainer.data.remote import locate
-from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
-from trainer.data.tokenizers.config import CONFIG_FILE, TOKENIZER_FILE
+from trainer.data.tokenizer import (
+    CONFIG_FILE,
+    end_of_text_id,
+    load_tokenizer,
+    read_config,
+    tokenizer_fingerprint,
+    vocabulary_size,
+)
+from trainer.data.tokenizers.config import TOKENIZER_FILE
 from trainer.data.tokenizers.train import SPACE
 from trainer.errors import UserError
+from trainer.storage_errors import one_line
 
 # What tokenizers lose: white space at the ends and in runs, control characters, accents that stand alone, signs beyond
 # the first plane, text that looks like a special token.
@@ -236,19 +244,22 @@ def _compare_with_transformers(tokenizer: Tokenizer, url: str, texts: Sequence[s
         from transformers import PreTrainedTokenizerFast
     except ImportError:
         return "not compared: transformers is not installed (pip install 'gpt-run[peers]')"
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = locate(url)
-        (folder / TOKENIZER_FILE).write_bytes(source.read())
-        beside = locate(url.removesuffix(TOKENIZER_FILE) + CONFIG_FILE)
-        if url.endswith(TOKENIZER_FILE) and beside.info() is not None:
-            config = json.loads(beside.read())
-            (folder / CONFIG_FILE).write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
-        fast = PreTrainedTokenizerFast.from_pretrained(folder)
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / TOKENIZER_FILE).write_bytes(locate(url).read())
+            config = read_config(locate(url).sibling(CONFIG_FILE)) if url.endswith(TOKENIZER_FILE) else {}
+            if config:
+                (folder / CONFIG_FILE).write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
+            fast = PreTrainedTokenizerFast.from_pretrained(folder)
+        theirs = fast(list(texts), add_special_tokens=False)["input_ids"]
+    except Exception as error:  # whatever a key of the configuration makes it stumble over
+        words = error.found if isinstance(error, UserError) else f"transformers does not take it: {one_line(error)}"
+        problems.append(words)
+        return "not loaded"
     tokenizer.encode_special_tokens = False
     ours = [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
     tokenizer.encode_special_tokens = True
-    theirs = fast(list(texts), add_special_tokens=False)["input_ids"]
     differing = [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b]
     if differing:
         problems.append(f"transformers gives other ids for {len(differing)} documents, first {differing[0][:60]!r}")

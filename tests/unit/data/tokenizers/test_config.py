@@ -68,9 +68,12 @@ def test_a_folder_names_the_roles_of_its_tokens(tmp_path: Path, trained: dict[St
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     settings = FileTokenizer(type="file", path=str(tmp_path))
     assert load_with_names(settings).named == {"bos_token": "<s>", "eos_token": "</s>"}
-    (tmp_path / "tokenizer_config.json").write_text("[]")
-    with pytest.raises(UserError, match=r"tokenizer_config\.json is not a tokenizer's configuration"):
-        load_with_names(settings)
+    (tmp_path / "tokenizer_config.json").write_text('{"bos_token": 5, "eos_token": {"name": "</s>"}}')
+    assert load_with_names(settings).named == {}
+    for content in ("[]", "{", "[" * 100_000):
+        (tmp_path / "tokenizer_config.json").write_text(content)
+        with pytest.raises(UserError, match=r"tokenizer_config\.json is not a tokenizer's configuration"):
+            load_with_names(settings)
 
 
 def test_a_command_line_names_any_kind() -> None:

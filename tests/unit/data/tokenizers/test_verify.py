@@ -52,6 +52,25 @@ def test_transformers_loads_the_folder_with_equal_ids(tmp_path: Path, trained: d
         assert loaded.eos_token == ("</s>" if style == "llama" else "<|endoftext|>")
 
 
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ("{", "is not a tokenizer's configuration: Expecting property name"),
+        ('{"eos_token": 5}', "transformers does not take it: TypeError: Special token eos_token"),
+        ('{"model_max_length": "x"}', "transformers does not take it: TypeError"),
+    ],
+)
+def test_a_configuration_that_does_not_load_is_a_problem(
+    config: str, problem: str, tmp_path: Path, trained: dict[Style, Tokenizer]
+) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    path = saved(trained["gpt2"], tmp_path / "t")
+    (tmp_path / "t" / "tokenizer_config.json").write_text(config)
+    report = verify_tokenizer(path, TEXTS)
+    assert report.hugging_face == "not loaded"
+    assert [problem in found for found in report.problems] == [True]
+
+
 def test_the_real_gpt2_is_sound(rank_files: Path, tmp_path: Path, library_texts: list[str]) -> None:
     settings = existing_tokenizer(str(rank_files / "gpt2.tiktoken"), None, [])
     folder = import_tokenizer(settings, tmp_path / "out").folder
