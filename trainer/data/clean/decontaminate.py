@@ -20,11 +20,14 @@ import numpy as np
 from pydantic import Field
 
 from trainer.data.clean.base import Drop, Step
-from trainer.data.clean.shingles import Hashes, shingles
+from trainer.data.clean.shingles import MAX_CHARACTERS, Hashes, shingles
 from trainer.data.remote import locate
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# What pieces of a long text share: more than the longest run that is looked for has.
+_OVERLAP = 100_000
 
 
 class Decontaminate(Step):
@@ -46,21 +49,21 @@ class Decontaminate(Step):
     def apply(self, text: str) -> str | Drop:
         """The text as it is where it shares little enough. Raises UserError for unusable evaluation files."""
         index = _index(self.evaluations, self.ngram_words)
-        runs, _ = shingles([text], self.ngram_words)
+        runs, _ = shingles(_pieces(text), self.ngram_words)
         if not len(runs):
             return text
         found = index[np.minimum(np.searchsorted(index, runs), len(index) - 1)] == runs
         return Drop("decontaminate.evaluation-text") if found.mean() > self.max_share else text
 
     def method(self) -> str:
-        """The content of the evaluation files."""
-        return " ".join(hashlib.sha256(_read(url)).hexdigest() for url in self.evaluations)
+        """The content of the evaluation files, and that long texts are looked through to their end."""
+        return " ".join(["whole", *(hashlib.sha256(_read(url)).hexdigest() for url in self.evaluations)])
 
 
 @lru_cache(maxsize=4)
 def _index(urls: tuple[str, ...], num_words: int) -> Hashes:
     """Sorted hashes of all runs of words of the evaluation texts."""
-    texts = [text for url in urls for text in _texts(url)]
+    texts = [piece for url in urls for text in _texts(url) for piece in _pieces(text)]
     hashes, offsets = shingles(texts, num_words)
     # A shorter text has a hash too, of all its words, which must not match a document of just these words.
     long_enough = [_num_words(text) >= num_words for text in texts]
@@ -74,6 +77,12 @@ def _index(urls: tuple[str, ...], num_words: int) -> Hashes:
         short = len(texts) - sum(long_enough)
         logger.warning("decontaminate: %d of %d texts have fewer than %d words", short, len(texts), num_words)
     return np.unique(hashes[np.repeat(long_enough, np.diff(offsets).astype(np.int64))])
+
+
+def _pieces(text: str) -> list[str]:
+    """The text, in pieces that `shingles` takes whole."""
+    starts = range(0, max(len(text) - _OVERLAP, 1), MAX_CHARACTERS - _OVERLAP)
+    return [text[start : start + MAX_CHARACTERS] for start in starts]
 
 
 def _num_words(text: str) -> int:
@@ -98,7 +107,7 @@ def _texts(url: str) -> Iterator[str]:
 def _parsed(content: bytes, where: str) -> Any:
     try:
         return json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _unusable(where, str(error)) from error
 
 

@@ -23,6 +23,8 @@ _ELLIPSES = ("...", "…")
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# A document's hashes of its runs are computed for every length up to the longest.
+RunWords = Annotated[int, Field(ge=1, le=100)]
 Hashes = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.int64]
 
@@ -109,9 +111,11 @@ class GopherRepetition(Step):
     """Largest share of lines that repeat an earlier one."""
     max_line_character_share: Share | None = 0.2
     """Largest share of characters in such lines."""
-    max_top_ngram_share: dict[int, Share] = Field(default={2: 0.20, 3: 0.18, 4: 0.16})
+    max_top_ngram_share: dict[RunWords, Share] = Field(default={2: 0.20, 3: 0.18, 4: 0.16})
     """By number of words: largest share of characters in the most frequent run of so many words."""
-    max_repeated_ngram_share: dict[int, Share] = Field(default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10})
+    max_repeated_ngram_share: dict[RunWords, Share] = Field(
+        default={5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
+    )
     """By number of words: largest share of characters in runs of so many words that repeat an earlier one, each
     character counted once."""
 

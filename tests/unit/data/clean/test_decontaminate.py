@@ -11,6 +11,7 @@ import pytest
 
 from trainer.data.clean.base import Drop
 from trainer.data.clean.decontaminate import Decontaminate
+from trainer.data.clean.shingles import MAX_CHARACTERS
 from trainer.errors import UserError
 
 QUESTION = "A man is sitting on a roof. He starts pulling up roofing on a roof, then he stops and looks around."
@@ -37,6 +38,15 @@ def test_shared_runs_drop_a_document_whatever_case_and_punctuation(evaluation: P
     quoted = "  ".join(QUESTION.upper().replace(".", " -").split()[2:17])
     assert step(evaluation).apply(f"{words(50)} “{quoted}” {words(50)}") == DROPPED
     assert step(evaluation).rules() == (DROPPED.rule,)
+
+
+def test_long_texts_are_looked_through_to_their_end(evaluation: Path, tmp_path: Path) -> None:
+    # Places behind the first piece, and across the border of two.
+    for before in (MAX_CHARACTERS, MAX_CHARACTERS - 40):
+        long = f"{'filler ' * (before // 7)} {QUESTION}"
+        assert step(evaluation).apply(long) == DROPPED
+        (tmp_path / f"{before}.txt").write_text(long)
+        assert step(tmp_path / f"{before}.txt").apply(QUESTION) == DROPPED
 
 
 def test_shorter_runs_do_not(evaluation: Path) -> None:
@@ -77,6 +87,7 @@ def test_files_of_all_kinds_are_read(name: str, tmp_path: Path) -> None:
         ("a.txt", b"\xff", "a.txt: 'utf-8'"),
         ("a.json", b'{"a":', "a.json"),
         ("a.jsonl", b'{"a": 1}\n{"b', r"a\.jsonl, line 2"),
+        ("a.json", b"[" * 100_000, "a.json: maximum recursion depth"),
         ("a.txt.gz", gzip.compress(b"text" * 100, mtime=0)[:20], r"a\.txt\.gz: it cannot be read"),
         ("a.txt.gz", b"text", r"a\.txt\.gz: it cannot be read"),
         ("a.txt", b"too short", "no text of .*a.txt has 13 words"),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from trainer.data.clean.base import Drop
 from trainer.data.clean.gopher import GopherQuality, GopherRepetition
@@ -165,3 +166,10 @@ def test_repeated_runs_are_counted_as_a_plain_loop_counts(words: list[str], n: i
         seen.add(run)
     off = {"max_line_share": None, "max_paragraph_share": None, "max_top_ngram_share": {}}
     assert bool(repetition(text, max_repeated_ngram_share={n: share}, **off)) == (characters > share * len(text))
+
+
+def test_runs_have_at_least_one_word() -> None:
+    for key in ("max_top_ngram_share", "max_repeated_ngram_share"):
+        for words in (0, -3, 101):
+            with pytest.raises(ValidationError, match=f"{key}.{words}"):
+                GopherRepetition.model_validate({"type": "gopher-repetition", key: {words: 0.1}})
