@@ -43,6 +43,12 @@ def parse_yaml(text: str, *, source: str) -> object:
             expected="valid YAML 1.2 without duplicate keys",
             fix="correct the line",
         ) from error
+    except RecursionError as error:
+        raise UserError(
+            f"{source}: lists or mappings inside each other, too many",
+            expected="valid YAML 1.2",
+            fix="correct the file",
+        ) from error
     except YAMLError as error:
         raise UserError(f"{source}: {error}", expected="valid YAML 1.2", fix="correct the file") from error
 

@@ -37,6 +37,7 @@ def test_what_is_written_reads_the_same() -> None:
         (b"a:\n\t- 1\n", "run.yaml:2:1: found character"),
         (b"a: !!python/object:os.system x\n", "could not determine a constructor"),
         (b"a: 1\n---\nb: 2\n", "found another document"),
+        (b"[" * 1000, "inside each other, too many"),
     ],
 )
 def test_a_file_that_is_no_yaml_is_explained(tmp_path: Path, content: bytes, complaint: str) -> None:

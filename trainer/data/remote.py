@@ -138,7 +138,12 @@ def version_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def locate(url: str) -> Location:
-    """Find the file system of a path or URL. Raises UserError for an unknown scheme or a driver that is missing."""
+    """Find the file system of a path or URL.
+
+    Raises UserError for nothing, for an unknown scheme, a driver that is missing, or a URL without a bucket.
+    """
+    if not url:
+        raise UserError("an empty path", expected="a path or a URL", fix="name it; a variable may be unset")
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     try:
         fs, path = url_to_fs(url)
@@ -156,6 +161,8 @@ def locate(url: str) -> Location:
             expected="a local path or a URL such as s3://bucket/folder, gs://bucket/folder, abfs://container/folder",
             fix="correct the scheme of the path",
         ) from error
+    if scheme in EXTRAS and not str(path).strip("/"):
+        raise UserError(f"{url} names no bucket", expected=f"{scheme}://BUCKET/FOLDER", fix="add the bucket's name")
     return Location(fs, str(path), url)
 
 

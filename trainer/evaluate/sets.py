@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trainer.data.config import CacheConfig, DataConfig, Source
 from trainer.data.dataset import TokenSplit, open_tokens, splits_of
+from trainer.data.remote import locate
 from trainer.data.tokenizer import load_tokenizer, tokenizer_fingerprint
 from trainer.errors import UserError
 from trainer.evaluate.pretrained import Pretrained
@@ -32,7 +33,7 @@ def open_sets(pretrained: Pretrained, request: Request) -> list[EvaluationSet]:
         )
     data = DataConfig.model_validate(pretrained.run["data"]) if pretrained.run is not None else None
     if request.data:
-        sources = [Source(path=path, split=request.split) for path in request.data]
+        sources = [Source(path=locate(path).url, split=request.split) for path in request.data]
     elif data is not None:
         # HellaSwag or a sample of a run whose data is elsewhere needs none of it.
         optional = bool(request.hellaswag or request.prompts) and not request.against_training

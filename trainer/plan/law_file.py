@@ -40,7 +40,7 @@ def read_law(file: Path) -> Fit:
         problems = "; ".join(complaints(error, document, _Law))
     except OSError as error:
         problems = error.strerror or str(error)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problems = f"not a JSON object ({error})"
     raise UserError(
         f"--law {file}: {problems}",

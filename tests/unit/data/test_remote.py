@@ -112,6 +112,14 @@ def test_a_missing_bucket_or_folder_is_the_users_error(s3: boto3.client, path: s
         open_tokens(Source(path=path), split="train", sequence_length=5, cache=CacheConfig())
 
 
+def test_a_place_without_a_name_is_the_users_error() -> None:
+    with pytest.raises(UserError, match="an empty path"):
+        locate("")
+    for url in ("s3://", "s3:///"):
+        with pytest.raises(UserError, match=f"{url} names no bucket"):
+            locate(url)
+
+
 def test_refused_access_is_the_users_error(tmp_path: Path) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError("403")

@@ -72,6 +72,7 @@ def test_the_document_is_a_law_file_of_the_plan(report: LawReport, tmp_path: Pat
     [
         ("[]", "not a JSON object"),
         ("{", "not a JSON object"),
+        ("[" * 100_000, "not a JSON object"),
         ('{"name": "x", "source": "y", "irreducible": -1, "a": 0, "b": 1, "alpha": 1}', "irreducible"),
     ],
 )
