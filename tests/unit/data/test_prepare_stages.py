@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.training import merged
 from trainer.data.prepare import Pipeline, prepare
-from trainer.data.prepare.engine import Processes
+from trainer.data.prepare.engine import AHEAD, Processes
 from trainer.errors import UserError
 
 DOCUMENTS = 120
@@ -104,3 +105,22 @@ def test_an_empty_result_names_the_step(settings: dict[str, Any], tmp_path: Path
     with pytest.raises(UserError, match=f"leaves no text of {DOCUMENTS} documents: gopher-quality.min-words dropped"):
         prepare(Pipeline.model_validate(none), tmp_path / "out")
     assert not (tmp_path / "out" / "dataset.json").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tasks_are_made_as_they_are_handed_out(workers: int) -> None:
+    made = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield -number
+
+    engine = Processes(workers)
+    try:
+        results = engine.map(abs, tasks())
+        assert next(results) == 0
+        assert len(made) <= AHEAD * workers
+        assert list(results) == list(range(1, 100))
+    finally:
+        engine.close()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from multiprocessing import get_context
 from typing import Protocol, TypeVar
 
@@ -48,8 +49,11 @@ class Processes:
         return f"{self.workers} processes"
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        todo = list(tasks)
-        if len(todo) <= 1 or self.workers == 1:
+        # Taken as they are handed out: of a large corpus, tasks say for each document what becomes of it.
+        source = iter(tasks)
+        first = list(islice(source, 2))
+        todo = chain(first, source)
+        if len(first) <= 1 or self.workers == 1:
             yield from map(function, todo)
             return
         pool = self._pool = self._pool or self._start(function.__module__)
