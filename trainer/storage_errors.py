@@ -7,6 +7,7 @@ bases and its chain of causes instead of from imports. `trainer.checkpoint.store
 from __future__ import annotations
 
 import errno
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from trainer.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 # Scheme -> extra of our distribution that brings its client.
 EXTRAS = {
@@ -91,6 +94,18 @@ def meaning_of(error: BaseException) -> Meaning:
         if found is not None:
             return found
     return Meaning.LASTING
+
+
+def tell_retries() -> None:
+    """From here on log what goes wrong with a request that is tried again: stamina's own line does not say."""
+    from stamina.instrumentation import RetryDetails, set_on_retry_hooks
+
+    def tell(details: RetryDetails) -> None:
+        # Clients wrap an error that says more than the wrapper: a file may be called missing by an unreachable server.
+        error = next((link for link in _chain(details.caused_by) if _meaning_of_one(link)), details.caused_by)
+        _log.warning("%s; trying again in %.1f s", one_line(error), details.wait_for)
+
+    set_on_retry_hooks([tell])
 
 
 def may_heal(error: Exception) -> bool:

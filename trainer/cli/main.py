@@ -25,6 +25,7 @@ from trainer.cli import (
     tokenizer,
     train,
 )
+from trainer.storage_errors import tell_retries
 from trainer.version import VERSION
 
 app = typer.Typer(
@@ -65,3 +66,4 @@ def version(
     if show:
         typer.echo(VERSION)
         raise typer.Exit
+    tell_retries()

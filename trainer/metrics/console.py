@@ -15,11 +15,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
-from trainer.storage_errors import one_line
+from trainer.storage_errors import tell_retries
 
-_log = logging.getLogger(__name__)
 _LINE_FIELDS = ("step", "loss", "lr", "grad_norm", "tokens_per_second", "mfu_ratio", "memory_bytes", "eta_seconds")
 
 
@@ -139,9 +137,4 @@ def configure_logging(rank: int) -> None:
     logging.basicConfig(level=level, stream=sys.stderr, format=f"{prefix}%(levelname)s %(message)s", force=True)
     for noisy in ("fsspec", "aiobotocore", "botocore", "azure", "urllib3", "asyncio", "torch"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    set_on_retry_hooks([_tell_retry])
-
-
-def _tell_retry(details: RetryDetails) -> None:
-    """A request that is tried again: what went wrong, in words that stamina's own line has not."""
-    _log.warning("%s; trying again in %.1f s", one_line(details.caused_by), details.wait_for)
+    tell_retries()

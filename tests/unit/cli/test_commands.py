@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,6 +136,18 @@ def test_a_url_is_no_output_of_what_writes_to_disks(small_model: Path) -> None:
         result = CliRunner().invoke(app, [*arguments, "s3://bucket/x"])
         assert isinstance(result.exception, UserError), arguments
         assert result.exception.found.endswith("s3:/bucket/x is a URL")
+
+
+def test_a_store_that_does_not_answer_is_named_while_it_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trainer.data.remote.RETRY_ATTEMPTS", 2)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]  # taken, and nobody answers there
+        result = CliRunner().invoke(app, ["data", "inspect", f"http://127.0.0.1:{port}/x.bin"])
+    assert result.exit_code == 1
+    assert re.search(rf"ConnectionRefusedError: .*{port}.*; trying again in \d+\.\d s", caplog.text)
 
 
 def test_more_workers_than_sequences() -> None:
