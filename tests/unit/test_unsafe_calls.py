@@ -11,7 +11,7 @@ SOURCES = [
     file for part in ("trainer", "operators", "charts", "images") for file in sorted((ROOT / part).rglob("*.py"))
 ]
 # Pickles between a driver and its own workers, which never lie in a store.
-OWN_PICKLES = {"trainer/data/prepare/encode.py", "trainer/ray/stages.py"}
+OWN_PICKLES = {"trainer/ray/stages.py"}
 FORBIDDEN = {
     "eval",
     "exec",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.integration.training import merged
 from trainer.data.prepare import Pipeline, prepare
+from trainer.data.prepare.encode import EncodeTask
 from trainer.data.prepare.engine import AHEAD, Processes
 from trainer.errors import UserError
 
@@ -124,3 +126,17 @@ def test_tasks_are_made_as_they_are_handed_out(workers: int) -> None:
         assert list(results) == list(range(1, 100))
     finally:
         engine.close()
+
+
+def test_what_a_part_needs_is_small_whatever_the_vocabulary(settings: dict[str, Any], tmp_path: Path) -> None:
+    class Weighing(Processes):
+        def map(self, function: Any, tasks: Iterable[Any]) -> Iterator[Any]:
+            tasks = list(tasks)
+            heaviest.extend(len(pickle.dumps(task)) for task in tasks if isinstance(task, EncodeTask))
+            return super().map(function, tasks)
+
+    heaviest: list[int] = []
+    prepare(Pipeline.model_validate(settings), tmp_path / "out", engine=Weighing(1))
+    assert heaviest
+    # Two bytes for each document, and names: of ten thousand parts all tasks may be waiting in a cluster.
+    assert max(heaviest) < 4_000 < (tmp_path / "out" / "tokenizer.json").stat().st_size

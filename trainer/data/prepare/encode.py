@@ -7,7 +7,6 @@ whole document, so finished shards tell where an interrupted preparation goes on
 from __future__ import annotations
 
 import functools
-import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,9 +21,9 @@ from trainer.data.prepare.cleaned import read_texts
 from trainer.data.prepare.engine import Engine
 from trainer.data.prepare.text import Text
 from trainer.data.progress import Advance
-from trainer.data.shards import ShardInfo, SplitInfo, token_dtype
-from trainer.data.tokenizer import end_of_text_id, vocabulary_size
-from trainer.data.tokenizers.encoder import Encoder
+from trainer.data.shards import TOKENIZER_FILE, ShardInfo, SplitInfo, token_dtype
+from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fingerprint, vocabulary_size
+from trainer.data.tokenizers.encoder import Choice, Encoder
 
 # Tokens of parts on their way into shards.
 FOLDER = ".prepare.tokens"
@@ -35,8 +34,12 @@ class EncodeTask(NamedTuple):
 
     text: Path
     output: Path
-    encoder: bytes
-    """Pickled: a worker keeps it for its later tasks."""
+    tokenizer: Path
+    """Its tokenizer.json, which a worker reads once: in each task it would be megabytes."""
+    fingerprint: str
+    """That tokenizer's."""
+    choice: Choice
+    """Of the engine."""
     end: int
     """The end-of-text token, which follows every document."""
     train: npt.NDArray[np.bool_]
@@ -55,15 +58,15 @@ def encode(
     limit: float,
     shard_tokens: int,
 ) -> dict[str, SplitInfo]:
-    """Write the shards that `mark` does not have yet.
+    """Write the shards that `mark` does not have yet. The encoder's tokenizer.json lies in `folder`.
 
     advance: told the bytes of text of each part that was encoded. limit: documents whose number is below it are for
     validation.
     """
-    dtype, end = token_dtype(vocabulary_size(encoder.tokenizer)), end_of_text_id(encoder.tokenizer)
+    dtype = token_dtype(vocabulary_size(encoder.tokenizer))
     (folder / FOLDER).mkdir(exist_ok=True)
     with shard_writers(folder, mark, dtype=dtype, shard_tokens=shard_tokens) as writers:
-        for path in engine.map(encode_part, _tasks(text, folder, mark.shards, limit, pickle.dumps(encoder), end)):
+        for path in engine.map(encode_part, _tasks(text, folder, mark.shards, limit, encoder)):
             part_bytes = 0
             for split, tokens, lengths, text_bytes in _read_encoded(path):
                 writers[split].extend(tokens, lengths, text_bytes)
@@ -75,7 +78,7 @@ def encode(
 
 def encode_part(task: EncodeTask) -> Path:
     """Encode one part; the file that holds its tokens."""
-    encoder = _encoder(task.encoder)
+    encoder = _encoder(task.tokenizer, task.fingerprint, task.choice)
     temporary = task.output.with_name(f".{task.output.name}.part")
     writer: Any = None
     used = task.train | task.validation
@@ -112,9 +115,11 @@ def _batch(texts: Sequence[str], is_validation: npt.NDArray[np.bool_], encoder: 
 
 
 def _tasks(
-    text: Text, folder: Path, finished: dict[str, tuple[ShardInfo, ...]], limit: float, encoder: bytes, end: int
+    text: Text, folder: Path, finished: dict[str, tuple[ShardInfo, ...]], limit: float, encoder: Encoder
 ) -> Iterator[EncodeTask]:
     """The parts with documents that no finished shard holds: a shard ends with a whole one, their order is fixed."""
+    tokenizer, end = folder / TOKENIZER_FILE, end_of_text_id(encoder.tokenizer)
+    fingerprint = tokenizer_fingerprint(encoder.tokenizer)
     behind = {split: sum(shard.documents for shard in shards) for split, shards in finished.items()}
     for part in range(text.parts):
         path, picks, used = text.part(part)
@@ -125,7 +130,8 @@ def _tasks(
             behind[split] -= min(behind[split], len(places))
         if any(mask.any() for mask in masks.values()):
             output = folder / FOLDER / f"{part:08d}.arrow"
-            yield EncodeTask(path, output, encoder, end, masks["train"], masks["validation"])
+            train, validation = masks["train"], masks["validation"]
+            yield EncodeTask(path, output, tokenizer, fingerprint, encoder.choice, end, train, validation)
 
 
 def _read_encoded(path: Path) -> Iterator[tuple[str, npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
@@ -143,6 +149,8 @@ def _read_encoded(path: Path) -> Iterator[tuple[str, npt.NDArray[Any], npt.NDArr
 
 
 @functools.lru_cache(maxsize=1)
-def _encoder(pickled: bytes) -> Encoder:
-    found: Encoder = pickle.loads(pickled)  # noqa: S301  # our own driver's
-    return found
+def _encoder(tokenizer: Path, fingerprint: str, choice: Choice) -> Encoder:
+    """`fingerprint` tells one tokenizer at this path from the next."""
+    loaded = load_tokenizer(tokenizer)
+    assert tokenizer_fingerprint(loaded) == fingerprint, "tokenizer.json stays while its shards are written"
+    return Encoder(loaded, choice)
