@@ -24,10 +24,11 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from trainer.data.marks import CONTEXT, FIRST
-from trainer.data.remote import locate
+from trainer.data.remote import Location, locate
 from trainer.data.tokenizer import CONFIG_FILE, end_of_text_id, read_config, token_text
 from trainer.durable import write_atomically
 from trainer.errors import UserError
+from trainer.storage_errors import clean_url
 
 TEMPLATE_FILE = "chat_template.jinja"
 ROLES = ("system", "user", "assistant")
@@ -53,6 +54,9 @@ SHIPPED = {
 """The templates that come along, by name."""
 
 Message = dict[str, str]
+
+# What a template can raise that is wrong, or that refuses a conversation.
+_TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError)
 
 
 class Encoded(NamedTuple):
@@ -122,7 +126,7 @@ class ChatTemplate:
                 eos_token=self.eos_token,
             )
             return text
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        except _TEMPLATE_ERRORS as error:
             raise self._refusal(f"fails: {error}", messages, "a conversation that the template takes") from error
 
     def encode(self, tokenizer: Tokenizer, messages: Sequence[Message]) -> Encoded:
@@ -236,11 +240,11 @@ def _template_text(source: str | None, config: Mapping[str, Any], folder: str | 
                 expected=f"a file of Jinja, or one of {', '.join(SHIPPED)}",
                 fix="correct the name",
             )
-        return location.read().decode(), source
+        return _decoded(location), source
     if folder is not None:
         file = locate(folder).join(TEMPLATE_FILE)
         if file.info() is not None:
-            return file.read().decode(), file.url
+            return _decoded(file), file.url
         given = config.get("chat_template")
         if isinstance(given, str):
             return given, f"of {folder}/{CONFIG_FILE}"
@@ -249,6 +253,17 @@ def _template_text(source: str | None, config: Mapping[str, Any], folder: str | 
         expected=f"{TEMPLATE_FILE} or the key chat_template of {CONFIG_FILE} beside tokenizer.json",
         fix=f"name one: a file of Jinja, or {', '.join(SHIPPED)}",
     )
+
+
+def _decoded(file: Location) -> str:
+    try:
+        return file.read().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"chat template {clean_url(file.url)}: not UTF-8 at byte {error.start}",
+            expected="a file of Jinja",
+            fix="correct the name, or save the file as UTF-8",
+        ) from error
 
 
 class _Generation(Extension):

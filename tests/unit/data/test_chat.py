@@ -92,6 +92,7 @@ def test_generation_blocks_are_what_is_inside(tokenizer: Tokenizer) -> None:
         ("{% for m in messages %}{{ m.content.__class__.__mro__ }}{% endfor %}", "fails: "),
         ("{{ raise_exception('no system messages') }}", "no system messages"),
         ("{% for m in messages %", "fails: "),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "fails: maximum recursion depth"),
         (
             SHIPPED["plain"].replace("{{ 'Answer:' }}", "{{ 'Answer: ' }}"),
             "first token reaches back",
@@ -116,6 +117,9 @@ def test_the_template_of_the_tokenizers_folder(tmp_path: Path, tokenizer: Tokeni
     assert load_template(None, tokenizer, tokenizer_folder=str(tmp_path)).render(TALK[1:3]).endswith("<|im_end|>\n")
     with pytest.raises(UserError, match=r"nowhere\.jinja: no such file"):
         load_template("nowhere.jinja", tokenizer, tokenizer_folder=str(tmp_path))
+    (tmp_path / "latin.jinja").write_bytes(b"a\xff")
+    with pytest.raises(UserError, match=r"latin\.jinja: not UTF-8 at byte 1"):
+        load_template(str(tmp_path / "latin.jinja"), tokenizer, tokenizer_folder=None)
 
 
 def test_prompt_and_completion_are_a_conversation() -> None:
