@@ -108,7 +108,9 @@ def splits_of(source: Source) -> tuple[str, ...]:
         info = load_dataset_json(where.read(), where.url)
         return tuple(name for name, split in info.splits.items() if split.tokens)
     files = _raw_files(source, location)
-    return tuple(name for name in ("train", "validation") if len(files) > 1 and _of_split(files, name)) or ("train",)
+    if _is_the_file_itself(files, location):
+        return ("train",)
+    return tuple(name for name in ("train", "validation") if _of_split(files, name))
 
 
 class LazyCache:
@@ -275,7 +277,7 @@ def _hold_and_map(path: Path, map_path: Callable[[Path], MappedShard]) -> Mapped
 
 def _raw_shards(source: Source, location: Location, split: str, cache: LazyCache) -> SplitShards:
     found = _raw_files(source, location)
-    files = found if len(found) == 1 and found[0].path == location.path else _of_split(found, split)
+    files = found if _is_the_file_itself(found, location) else _of_split(found, split)
     if not files:
         raise UserError(
             f"{source.path} has no files of the split {split!r}: {', '.join(file.name for file in found[:5])}",
@@ -334,6 +336,11 @@ def _raw_files(source: Source, location: Location) -> list[Location]:
             fix="set `format` of this source to the one to read",
         )
     return tokens
+
+
+def _is_the_file_itself(files: Sequence[Location], location: Location) -> bool:
+    """Whether the source names a file and no folder: it is what it is wanted for, whatever it is called."""
+    return len(files) == 1 and files[0].path == location.path
 
 
 def _of_split(files: Sequence[Location], split: str) -> list[Location]:

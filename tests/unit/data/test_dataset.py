@@ -118,6 +118,11 @@ def test_a_single_raw_file_serves_any_split(tmp_path: Path) -> None:
         assert len(read_all(open_path(tmp_path / "all.npy", split=split))) == 14
     assert not (tmp_path / "all.npy-cache").exists()
     assert splits_of(Source(path=str(tmp_path / "all.npy"))) == ("train",)
+    # In a folder its name says what it is for, also where it is alone.
+    (tmp_path / "one").mkdir()
+    np.save(tmp_path / "one" / "val.npy", np.arange(20, dtype=np.uint16))
+    assert splits_of(Source(path=str(tmp_path / "one"))) == ("validation",)
+    assert splits_of(Source(path=str(tmp_path / "one" / "val.npy"))) == ("train",)
 
 
 def test_the_fingerprint_of_raw_files_follows_names_sizes_and_content(tmp_path: Path) -> None:
