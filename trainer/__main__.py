@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sys
 from typing import NoReturn
@@ -20,7 +19,6 @@ def main() -> None:
     """Run the command line; wrong input is explained without a traceback and exits with 2."""
     from trainer.cli.main import app
 
-    logging.getLogger("stamina").addFilter(_in_words)
     try:
         app()
     except UserError as error:
@@ -48,14 +46,6 @@ def _end(words: str, code: int) -> NoReturn:
     if os.getpid() == 1:
         explain_end(words)
     sys.exit(code)
-
-
-def _in_words(record: logging.LogRecord) -> bool:
-    """What stamina logs about a request that is tried again has its fields in `extra`, where nobody sees them."""
-    fields = vars(record)
-    if (cause := fields.get("stamina.caused_by")) is not None:
-        record.msg = f"{without_secrets(cause)[:400]}; trying again in {fields['stamina.wait_for']:.1f} s"
-    return True
 
 
 if __name__ == "__main__":

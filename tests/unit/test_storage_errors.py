@@ -6,7 +6,6 @@ import errno
 import pickle
 
 import pytest
-import stamina
 from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredentialsError
 from gcsfs.retry import validate_response
 
@@ -152,22 +151,6 @@ def test_a_command_whose_store_is_away_says_so_in_a_line(
         "error: s3://b/o: ConnectTimeoutError: nobody answers\n"
         "  to do:    try again; see that the store runs and that this machine reaches it\n"
     )
-
-
-def test_a_request_that_is_tried_again_says_why(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    tries = []
-
-    @stamina.retry(on=ConnectionError, wait_initial=0.0, wait_jitter=0.0)
-    def app() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise ConnectionError("https://h/x?sig=abc hung up")
-
-    monkeypatch.setattr("trainer.cli.main.app", app)
-    main()
-    assert caplog.messages == ["ConnectionError('https://h/x?sig=*** hung up'); trying again in 0.0 s"]
 
 
 def test_messages_are_shown_without_secrets() -> None:
