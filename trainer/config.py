@@ -65,7 +65,7 @@ class RunConfig(Settings):
     """Seeds initial weights, data order and dropout."""
     steps: int | None = Field(default=None, ge=1)
     """Length of the run in optimizer steps. Give one of `steps`, `epochs` and `tokens`."""
-    epochs: float | None = Field(default=None, gt=0)
+    epochs: float | None = Field(default=None, gt=0, le=1e6)
     """Length of the run in passes over the training set."""
     tokens: int | None = Field(default=None, ge=1)
     """Length of the run in training tokens, rounded up to a whole step."""

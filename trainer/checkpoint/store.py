@@ -311,6 +311,12 @@ def open_store(url: str, *, retry_seconds: float = 30.0) -> Store:
     """
     shown = clean_url(url)
     scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme in ("http", "https"):
+        raise UserError(
+            f"{shown}: a web server cannot be listed",
+            expected="a folder, or the URL of an object store such as s3://bucket/folder",
+            fix="fetch it first: gpt-run data fetch URL --output FOLDER",
+        )
     try:
         filesystem, root = fsspec.core.url_to_fs(url, **_client_options(scheme))
     except ImportError as error:

@@ -139,3 +139,4 @@ def test_stores(make_training: MakeTraining, start_server: Callable[[str], Serve
     (training.folder / "file").touch()
     warm.worker(training, "checkpoint.store=file").refused("file", "folder")
     warm.worker(training, "checkpoint.store=s4://bucket/runs").refused("unknown kind of store", "s3://")
+    warm.worker(training, "checkpoint.store=https://host/runs").refused("a web server cannot be listed", "s3://")
