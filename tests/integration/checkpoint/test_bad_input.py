@@ -15,7 +15,7 @@ from tests.integration.limits import file_limit
 from tests.integration.servers import Server
 from trainer.checkpoint.attempts import read_lineage
 from trainer.checkpoint.layout import read_checkpoints
-from trainer.checkpoint.load import find_checkpoint, load_checkpoint
+from trainer.checkpoint.load import find_checkpoint, load_checkpoint, read_progress
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.manage import list_checkpoints, show_checkpoint
 from trainer.checkpoint.references import resolve_url
@@ -80,6 +80,19 @@ def test_a_checkpoint_without_this_optimizers_state(disk_run: Store) -> None:
     state["optimizer"]["momentum"] = torch.zeros(33)
     with pytest.raises(UserError, match=r"does not hold this run's tensors.*momentum"):
         load_checkpoint(find_checkpoint(disk_run), state, model_sha256="b" * 64)
+
+
+@pytest.mark.parametrize("file", [".metadata", "progress.json"])
+def test_what_a_preflight_looks_at_falls_back_as_a_load_does(disk_run: Store, file: str) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    flip_bit(disk_run, f"checkpoints/step-00000002-a0001/{file}")
+    resolved = find_checkpoint(disk_run)
+    assert resolved is not None
+    checkpoint, progress = read_progress(resolved)
+    assert (checkpoint.step, progress["step"]) == (1, 1)
+    flip_bit(disk_run, f"checkpoints/step-00000001-a0001/{file}")
+    with pytest.raises(UserError, match=r"no usable checkpoint.*step-00000002.*step-00000001"):
+        read_progress(resolved)
 
 
 def test_a_newer_format_is_no_reason_to_fall_back(disk_run: Store) -> None:
@@ -240,7 +253,7 @@ def test_the_local_copy_serves_a_restart_and_a_broken_one_costs_a_download(
     loaded, state = load(s3_run, local=local)
     assert same(state, make_state(1))
     assert loaded.rank_state == b"rank state of step 1"
-    assert fetched == [".metadata", "__0_0.distcp"]  # .metadata when the base was chosen, before any cache is known
+    assert fetched == ["__0_0.distcp"]
     assert (copy / "__0_0.distcp").read_bytes() == bytes(data)
     flip_bit(s3_run, "checkpoints/step-00000001-a0001/__0_0.distcp")
     assert same(load(s3_run, local=local)[1], make_state(1))
