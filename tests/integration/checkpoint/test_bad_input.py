@@ -218,6 +218,24 @@ def test_a_full_disk_fails_the_save_and_keeps_the_last_good_one(disk_run: Store,
     assert same(load(disk_run)[1], make_state(2))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_of_the_machine_that_loads_is_not_the_stores_fault(
+    s3_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(claim(s3_run), make_snapshot(1), make_snapshot(2))
+    download = Store.download
+    asked: list[str] = []
+
+    def onto_a_full_disk(self: Store, path: str, _target: Path, size_bytes: int) -> str:
+        asked.append(path)
+        return download(self, path, Path("/dev/full"), size_bytes)  # stands for the disk of a temporary folder
+
+    monkeypatch.setattr(Store, "download", onto_a_full_disk)
+    with pytest.raises(UserError, match=r"(?s)^/dev: No space left on device.*room for .*step-00000002.*TMPDIR"):
+        load(s3_run)
+    assert asked == [".metadata"]  # neither again, nor of an older checkpoint
+
+
 def test_a_store_that_went_away_fails_the_save_only(
     start_server: Callable[[str], Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -408,6 +408,37 @@ def test_retention_keeps_what_a_tier_holds(run: Store) -> None:
     assert not [path for path in run.find() if "step-00000004" in path]
 
 
+def test_what_a_failed_save_left_goes_with_the_next_commit_and_is_let_be_by_others(run: Store) -> None:
+    attempt = claim(run)
+    save(attempt, make_snapshot(1))
+    overwrite(run, "checkpoints/step-00000002-a0001/__0_0.distcp", b"of a rank whose store was away")
+    # It may be in the middle of a save for all that another process knows.
+    assert manage.prune(run, KeepConfig(rolling=9)).torn == []
+    save(attempt, make_snapshot(3))
+    assert list(read_checkpoints(run).torn) == []
+    assert list(read_checkpoints(run).by_name()) == ["step-00000001-a0001", "step-00000003-a0001"]
+
+
+def test_a_file_that_cannot_be_deleted_keeps_no_other(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = claim(run)
+    save(attempt, *(make_snapshot(step) for step in (1, 2, 3)))
+    remove = Store.remove
+    stuck = "checkpoints/step-00000001-a0001/.metadata"  # the first of the first
+
+    def refused(store: Store, path: str) -> None:
+        if store.url_of(path) == run.url_of(stuck):
+            raise TimeoutError("the store is away")
+        remove(store, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "remove", refused)
+        with pytest.raises(TimeoutError):
+            manage.prune(run, KeepConfig(rolling=1))
+    assert [path for path in run.find("checkpoints") if "step-00000003" not in path] == [stuck]
+    save(attempt, make_snapshot(4))
+    assert list(read_checkpoints(run).torn) == []
+
+
 def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:
     save(claim(run), make_snapshot(1), make_snapshot(2), make_snapshot(3))
     checkpoint = resolve_url(f"{run.url}@step:2")
