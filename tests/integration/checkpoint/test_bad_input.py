@@ -213,7 +213,7 @@ def test_a_full_disk_fails_the_save_and_keeps_the_last_good_one(disk_run: Store,
     assert load(disk_run)[0].checkpoint.step == 1
     # The same step may be tried again, at the end of the run say.
     saver.save(make_snapshot(2))
-    (result,) = saver.close()
+    (result,) = saver.wait()
     assert result.ok, result.error
     assert same(load(disk_run)[1], make_state(2))
 

@@ -96,7 +96,6 @@ def test_a_save_in_the_background_gives_way_to_training(s3_run: Store) -> None:
     assert {thread.name for thread in of_saves} == {"checkpoint_0", "fsspecIO"}
     assert {priority(thread) for thread in of_saves} == {19}
     assert priority(threading.main_thread()) < 19
-    saver.close()
 
 
 def priority(thread: threading.Thread) -> int:
