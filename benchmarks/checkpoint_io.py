@@ -109,7 +109,7 @@ def save(attempt: Attempt, state: dict[str, Any], streams: int, step: int) -> No
     saver = Saver(attempt, group=None, asynchronous=False, streams=streams, keep=KeepConfig(rolling=2, best=0))
     hashes = Hashes("0" * 64, "1" * 64, "2" * 64, "3" * 64)
     saver.save(Snapshot(step, step, 0.0, 1.0, None, state, {}, b"", "", hashes))
-    (result,) = saver.close()
+    (result,) = saver.wait()
     assert result.ok, result.error
 
 

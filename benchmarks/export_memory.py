@@ -100,7 +100,6 @@ def write_checkpoint(name: str, model: dict[str, Any]) -> int:
         )
     )
     saver.wait()
-    saver.close()
     return sum(value.nbytes for value in weights.values())
 
 

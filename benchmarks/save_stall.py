@@ -75,7 +75,6 @@ def measure(url: str, folder: Path, *, layers: int, steps: int, repeats: int) ->
     parameters = sum(parameter.numel() for parameter in product.live.step.model.parameters())
     committed = saves["async"][0].committed
     assert committed is not None, saves["async"][0].error
-    synchronous.close()
     del synchronous, savers
     product.close()
     return {

@@ -99,7 +99,7 @@ def report(ranks: int, nodes: list[str], number: int, folder: Path) -> dict[str,
     monitor = Monitor(
         clock=GoodputClock(began=process_started()),
         device=device,
-        machine=Machine(device, tells_of_node=True),
+        machine=Machine(device, host=places[0].host, tells_of_node=True),
         places=places,
         sample_clock=SampleClock(0.0),
         cost=CostConfig(price_per_gpu_hour=2.5),

@@ -6,6 +6,7 @@ a rename is on the disk once the folder that holds the name is.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -64,15 +65,28 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 def require_space(folder: Path, needed_bytes: int, *, purpose: str, fix: str) -> None:
     """UserError if the disk of `folder`, or of the first folder above it that exists, has less room than that."""
-    while not folder.exists():
-        folder = folder.parent
-    free_bytes = shutil.disk_usage(folder).free
+    free_bytes = _free_bytes(folder)
     if free_bytes < needed_bytes:
         raise UserError(
             f"the disk of {folder} has {free_bytes:,} bytes free",
             expected=f"{needed_bytes:,} bytes for {purpose}",
             fix=fix,
         )
+
+
+@contextmanager
+def full_disk_named(folder: Path, *, needs: str, fix: str) -> Iterator[None]:
+    """Turn the OSError of a full disk or quota below `folder` into a UserError that names it; others pass through."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"{folder}: {error.strerror}; its disk has {_free_bytes(folder)} bytes free",
+            expected=f"room for {needs}",
+            fix=fix,
+        ) from error
 
 
 def durable_rename(temporary: Path, path: Path) -> None:
@@ -89,6 +103,12 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _free_bytes(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def discard(upload: Any) -> None:

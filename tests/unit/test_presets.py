@@ -26,7 +26,7 @@ class Figures(NamedTuple):
 
 
 # A checkpoint carries this hash of its model, and a run goes on from no other. Where a new key changes it, every run
-# loses its checkpoints by the upgrade: leave the key out of the hash while it has its default.
+# loses its checkpoints by the upgrade: mark the key `trainer.settings.Added`.
 MODEL_SHA256 = {
     "tiny-gpt2": "3e20d86cfc632ea0",
     "tiny-llama": "c9745cd3f766167d",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +30,8 @@ from trainer.errors import Fenced, UserError
 
 ATTEMPTS = "attempts"
 _CLAIM = re.compile(r"a(\d{4,})\.json")
+# Numbers that are asked for before it is said that something is wrong.
+_CLAIM_TRIES = 100
 # Requests at a time where all claims are read.
 _STREAMS = 8
 
@@ -102,11 +104,14 @@ def claim_attempt(
     previous_end: PreviousEnd | None = None,
     now: datetime | None = None,
 ) -> Attempt:
-    """Claim the next number. Two at once: one gets it, the other the one after (and so fences the first)."""
-    while True:
-        numbers = claim_numbers(run)
+    """Claim the next number. Two at once: one gets it, the other the one after (and so fences the first).
+
+    UserError where one number after the other is taken and no listing shows by whom.
+    """
+    taken = 0
+    for _ in range(_CLAIM_TRIES):
         claim = AttemptClaim(
-            attempt=numbers[-1] + 1 if numbers else 1,
+            attempt=max([taken, *claim_numbers(run)]) + 1,
             nonce=uuid.uuid4().hex,
             started_at=now or datetime.now(UTC),
             world_size=world_size,
@@ -120,8 +125,14 @@ def claim_attempt(
         try:
             run.write_once(_claim_path(claim.attempt), marker_bytes(claim))
         except AlreadyExists:
+            taken = claim.attempt
             continue
         return Attempt(run, claim)
+    raise UserError(
+        f"{run.url_of(ATTEMPTS)}: {_CLAIM_TRIES} numbers that were asked for, up to {attempt_name(taken)}, were taken",
+        expected="one world of workers at a time, and a store whose listings show what was written",
+        fix="stop what else starts this run; a store behind a cache (a proxy, a FUSE mount) must not keep listings",
+    )
 
 
 def claim_numbers(run: Store) -> list[int]:
@@ -146,10 +157,27 @@ def read_claim(run: Store, number: int) -> AttemptClaim:
 
 
 def read_claims(run: Store) -> dict[int, AttemptClaim]:
-    """All claims of a run by number; a run on machines that come and go has thousands."""
+    """All claims of a run by number; a run on machines that come and go has thousands. UserError as of `read_claim`."""
+    found: dict[int, AttemptClaim] = {}
+    for number, claim in readable_claims(run).items():
+        if not isinstance(claim, AttemptClaim):
+            raise claim
+        found[number] = claim
+    return found
+
+
+def readable_claims(run: Store) -> dict[int, AttemptClaim | UserError | FileNotFoundError]:
+    """All claims of a run by number, and in the place of one that cannot be read why not."""
+
+    def read(number: int) -> AttemptClaim | UserError | FileNotFoundError:
+        try:
+            return read_claim(run, number)
+        except (UserError, FileNotFoundError) as error:
+            return error
+
     numbers = claim_numbers(run)
     with ThreadPoolExecutor(_STREAMS) as pool:
-        return dict(zip(numbers, pool.map(lambda number: read_claim(run, number), numbers), strict=True))
+        return dict(zip(numbers, pool.map(read, numbers), strict=True))
 
 
 def recent_failures(run: Store, *, within_seconds: float, now: datetime) -> list[tuple[float, str]]:
@@ -179,16 +207,20 @@ def lineage(bases: Mapping[int, str | None], names: Iterable[str]) -> Lineage:
     bases: attempt -> its base checkpoint, a name in this run or a URL elsewhere. names: committed checkpoints.
     The newest attempt's own come first, highest step first; then its base and what the base's attempt had committed up
     to there; and so on. What an attempt committed past the point where a later one branched off is not in it. Attempts
-    that began from nothing and committed nothing are passed over. Where no claim says anything (a folder copied
-    by hand) the highest step wins.
+    that committed nothing are passed over if they began from nothing, or from a checkpoint of this run that is gone.
+    Where no claim says anything (a folder copied by hand) the highest step wins.
     """
     steps: dict[int, list[int]] = {}
-    for name in names:
+    present = set(names)
+    for name in present:
         parsed = parse_name(name)
         if parsed is not None:
             steps.setdefault(parsed[1], []).append(parsed[0])
     found: list[tuple[int, int]] = []
-    attempt: int | None = max((number for number in bases if bases[number] or number in steps), default=None)
+    attempt: int | None = max(
+        (number for number, base in bases.items() if number in steps or (base and _may_be_there(base, present))),
+        default=None,
+    )
     if attempt is None:
         found = sorted(((step, attempt) for attempt, own in steps.items() for step in own), reverse=True)
         return Lineage(tuple(_names(found)))
@@ -221,6 +253,11 @@ def has_gone_on(configs: Mapping[int, str], names: Iterable[str], config_sha256:
 def read_lineage(run: Store, names: Iterable[str]) -> Lineage:
     """`lineage` over the run's claims as they are in the store."""
     return lineage({number: claim.base_checkpoint for number, claim in read_claims(run).items()}, names)
+
+
+def _may_be_there(base: str, present: Collection[str]) -> bool:
+    """Of this run's checkpoints it is known, of one elsewhere it is not."""
+    return parse_name(base) is None or base in present
 
 
 def _names(found: Iterable[tuple[int, int]]) -> Iterable[str]:

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ METADATA = ".metadata"
 PROGRESS = "progress.json"
 CONFIG = "config.yaml"
 RUN_FILE = "run.yaml"
+# Times that a run is looked at where somebody deletes what is read.
+LOOKS = 3
 
 _NAME = re.compile(r"step-(\d{8,})-a(\d{4,})")
 
@@ -128,6 +130,10 @@ class Checkpoint:
     def url(self) -> str:
         return self.store.url
 
+    def is_gone(self) -> bool:
+        """Whether it was deleted since it was listed."""
+        return not self.store.exists(MARKER)
+
     def base_in(self, run: Store) -> str:
         """How a claim in `run` names the checkpoint it begins from: by name if it is the run's own, else by URL."""
         return self.name if self.url == run.url_of(f"{CHECKPOINTS}/{self.name}") else self.url
@@ -220,20 +226,37 @@ def json_bytes(value: Any) -> bytes:
 
 
 def read_checkpoints(run: Store) -> RunListing:
-    """List a run's checkpoints: one listing, then the markers in parallel. UserError for a newer format."""
+    """List a run's checkpoints: one listing, then the markers in parallel. UserError for a newer format.
+
+    Again where one was deleted in between: whoever made room has committed a newer one, which the listing lacks.
+    """
+    for _ in range(LOOKS - 1):
+        listing, gone = _look(run)
+        if not gone:
+            return listing
+    listing, gone = _look(run)
+    # Not as if they had never been: a run that finds nothing starts from scratch.
+    return replace(listing, broken={**listing.broken, **gone})
+
+
+def _look(run: Store) -> tuple[RunListing, dict[str, str]]:
+    """One listing with its markers, and what it names of which the marker is there no more."""
     folders = group_by_folder(run.find(CHECKPOINTS).items())
     marked = [name for name, files in folders.items() if MARKER in files]
     committed: list[Checkpoint] = []
     broken: dict[str, str] = {}
+    gone: dict[str, str] = {}
     with ThreadPoolExecutor(max_workers=8) as pool:
         for name, found in zip(marked, pool.map(lambda name: _read_one(run, name, folders[name]), marked), strict=True):
             if isinstance(found, CorruptCheckpoint):
                 broken[name] = str(found)
-            elif found is not None:
+            elif found is None:
+                gone[name] = f"checkpoint {name} was deleted while it was read"
+            else:
                 committed.append(found)
     torn = {name: files for name, files in folders.items() if MARKER not in files}
     committed.sort(key=lambda checkpoint: (checkpoint.step, checkpoint.attempt))
-    return RunListing(tuple(committed), torn, broken)
+    return RunListing(tuple(committed), torn, broken), gone
 
 
 def group_by_folder(files: Iterable[tuple[str, int]]) -> dict[str, dict[str, int]]:

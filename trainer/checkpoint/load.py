@@ -11,8 +11,9 @@ import contextlib
 import json
 import logging
 import tempfile
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,24 @@ class Loaded:
 
 
 def find_checkpoint(run: Store, reference: str = "latest") -> Resolved | None:
-    """The checkpoint to resume from, after sizes were compared and .metadata read, with older ones to fall back to.
+    """The checkpoint that `reference` means, whose files have the sizes of its marker, with older ones to fall back to.
 
-    None if the run has no checkpoint and `latest` was asked for: only then is a start from scratch right. Call it on
-    rank 0, before the claim: the claim names what it returns as its base. UserError if there are checkpoints and none
-    is sound, or the reference names none.
+    None if the run has no checkpoint and `latest` was asked for: only then is a start from scratch right. Nothing but
+    markers is read: hashes are for `load_checkpoint`, which falls back where they tell of damage. Called on rank 0
+    alone. UserError if there are checkpoints and none is whole, or the reference names none.
     """
     resolved = resolve(run, reference)
-    skipped = list(resolved.skipped) if resolved else []
-    for number, checkpoint in enumerate(resolved.candidates if resolved else ()):
+    if resolved is None:
+        return None
+    skipped = list(resolved.skipped)
+    for number, checkpoint in enumerate(resolved.candidates):
         try:
             check_sizes(checkpoint)
-            with local_files(checkpoint) as files:
-                CheckpointReader(files, streams=1).read_metadata()
         except CorruptCheckpoint as error:
             _warn_skipped(error)
             skipped.append(str(error))
             continue
-        assert resolved is not None
-        return Resolved(resolved.candidates[number:], tuple(skipped))
-    if resolved is None:
-        return None
+        return replace(resolved, candidates=resolved.candidates[number:], skipped=tuple(skipped))
     raise none_is_sound(run, skipped)
 
 
@@ -89,6 +87,8 @@ def load_checkpoint(
 
     resolved: what `find_checkpoint` gave on rank 0; not looked at on the others.
     scratch: a folder that somebody else tidies, for what is fetched, should this process be killed meanwhile.
+    Where a candidate is deleted before it was read, the reference is looked up again: what took its place is newer than
+    the other candidates.
     UserError if the checkpoint is of another model or no candidate is sound; TransferFailed if the store cannot be
     read.
     """
@@ -98,18 +98,47 @@ def load_checkpoint(
     agreed = ranks.on_first(lambda: resolved)
     assert agreed is not None, "rank 0 has nothing to load"
     skipped = list(agreed.skipped)
-    for checkpoint in agreed.candidates:
+    candidates = deque(agreed.candidates)
+    tried: set[str] = set()
+    looks_left = layout.LOOKS - 1
+    while candidates:
+        checkpoint = candidates.popleft()
+        tried.add(checkpoint.url)
         require_model(checkpoint, model_sha256)
         try:
             ranks.on_first(lambda checkpoint=checkpoint: check_sizes(checkpoint))  # type: ignore[misc]  # bound now
             with local_files(checkpoint, local, scratch) as files:
                 progress, rank_state = _load_one(files, tensors, ranks, streams)
         except CorruptCheckpoint as error:
-            _warn_skipped(error)
             skipped.append(str(error))
+            if looks_left and ranks.on_first(checkpoint.is_gone):
+                logger.warning("%s was deleted while it was read: looking for what took its place", checkpoint.url)
+                looks_left -= 1
+                again = ranks.on_first(lambda: find_checkpoint(agreed.run, agreed.reference))
+                candidates = deque(found for found in (again.candidates if again else ()) if found.url not in tried)
+            else:
+                _warn_skipped(error)
             continue
         return Loaded(checkpoint, progress, rank_state, tuple(skipped))
-    raise none_is_sound(agreed.candidates[0].store.parent().parent(), skipped)
+    raise none_is_sound(agreed.run, skipped)
+
+
+def read_progress(resolved: Resolved) -> tuple[Checkpoint, dict[str, Any]]:
+    """The first candidate whose plan of tensors can be read, and the state that is the same on all its ranks.
+
+    What a load would begin with, in a single process and without the tensors. UserError if no candidate is sound.
+    """
+    skipped = list(resolved.skipped)
+    for checkpoint in resolved.candidates:
+        try:
+            check_sizes(checkpoint)
+            with local_files(checkpoint) as files:
+                CheckpointReader(files, streams=1).read_metadata()
+                return checkpoint, json.loads(files.read(layout.PROGRESS))
+        except CorruptCheckpoint as error:
+            _warn_skipped(error)
+            skipped.append(str(error))
+    raise none_is_sound(resolved.run, skipped)
 
 
 def check_sizes(checkpoint: Checkpoint) -> None:

@@ -143,7 +143,7 @@ class CheckpointReader(FileSystemReader):
         """
         if self._known is None:
             try:
-                with self._not_followed(METADATA):
+                with self._explained(METADATA):
                     self._known = read_metadata(self._files.read(METADATA))
             except Exception as error:
                 raise portable(error, self._own_rank) from None
@@ -158,7 +158,7 @@ class CheckpointReader(FileSystemReader):
             per_file.setdefault(self.storage_data[item.storage_index].relative_path, []).append(item)
 
         def read_one(name: str) -> None:
-            with self._files.file(name), self._not_followed(name):
+            with self._files.file(name), self._explained(name):
                 super(CheckpointReader, self).read_data(LoadPlan(per_file[name]), planner)
 
         try:
@@ -172,10 +172,14 @@ class CheckpointReader(FileSystemReader):
         return done
 
     @contextlib.contextmanager
-    def _not_followed(self, name: str) -> Iterator[None]:
-        """Turn a pickle's attempt to call something into a checkpoint that cannot be used."""
+    def _explained(self, name: str) -> Iterator[None]:
+        """Turn a pickle's attempt to call something, and a file that was deleted, into a checkpoint without use."""
         try:
             yield
+        except FileNotFoundError as error:
+            if not self._files.in_place:
+                raise  # what lies in a cache is nobody's checkpoint
+            raise CorruptCheckpoint(self._files.checkpoint.name, name, "is missing") from error
         except pickle.UnpicklingError as error:
             # torch's own words go on with advice to load it all the same.
             blocked = re.search(r"\bGLOBAL (\S+)", str(error))

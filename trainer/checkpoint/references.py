@@ -28,6 +28,9 @@ from trainer.errors import UserError
 class Resolved:
     """Checkpoints to try, best first. More than one only where a fall-back is meant (`latest`)."""
 
+    run: Store
+    reference: str
+    """What they were asked for by, in which run: to look again where they are deleted before they are read."""
     candidates: tuple[Checkpoint, ...]
     skipped: tuple[str, ...] = ()
     """Why newer ones are not among the candidates."""
@@ -40,20 +43,20 @@ class Resolved:
 def resolve(run: Store, reference: str = "latest") -> Resolved | None:
     """What `reference` means in this run. None: `latest` of a run that has none. UserError lists what exists."""
     if "://" in reference or "/" in reference:
-        return Resolved((resolve_url(reference),))
+        return Resolved(run, reference, (resolve_url(reference),))
     listing = read_checkpoints(run)
     by_name = listing.by_name()
     order = read_lineage(run, by_name)
     line = [by_name[name] for name in order.names]
     if reference == "latest":
         if not line and order.origin is not None:
-            return Resolved((resolve_url(order.origin),))
+            return Resolved(run, reference, (resolve_url(order.origin),))
         skipped = tuple(listing.broken.values())
         if not line:
             if listing.committed or listing.broken:
                 raise _nothing(run, reference, listing)
             return None
-        return Resolved(tuple(line), skipped)
+        return Resolved(run, reference, tuple(line), skipped)
     if reference == "best":
         found = _best(listing.committed)
     elif reference.startswith("step:") and reference[5:].isdecimal():
@@ -63,7 +66,7 @@ def resolve(run: Store, reference: str = "latest") -> Resolved | None:
         found = by_name.get(reference)
     if found is None:
         raise _nothing(run, reference, listing)
-    return Resolved((found,))
+    return Resolved(run, reference, (found,))
 
 
 def resume_reference(run: Store, asked: str, config_sha256: str) -> str:

@@ -74,15 +74,17 @@ def protected_base(attempt: int, base: str | None, committed: Iterable[str]) -> 
     return () if base is None or has_own else (base,)
 
 
-def torn_to_clean(listing: RunListing, attempt: int) -> list[str]:
-    """Folders without a marker that an attempt older than `attempt` left, once `attempt` has committed itself.
+def torn_to_clean(listing: RunListing, attempt: int, *, between_saves: bool) -> list[str]:
+    """Folders without a marker that `attempt`, the newest, or an older one left, once `attempt` has committed itself.
 
-    Never those of `attempt` or a newer one: they may be in the middle of a save.
+    Its own only where it is known to be `between_saves`; else, as those of a newer one, they may be in the middle of a
+    save.
     """
     if not any(checkpoint.attempt == attempt for checkpoint in listing.committed):
         return []
+    newest = attempt if between_saves else attempt - 1
     parsed = {name: parse_name(name) for name in listing.torn}
-    return sorted(name for name, found in parsed.items() if found is not None and found[1] < attempt)
+    return sorted(name for name, found in parsed.items() if found is not None and found[1] <= newest)
 
 
 def _ends_of_epochs(line: Sequence[Facts], keep: KeepConfig) -> list[Facts]:

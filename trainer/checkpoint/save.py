@@ -176,13 +176,6 @@ class Saver:
         self._collect(wait=True)
         return self.poll()
 
-    def close(self) -> list[SaveResult]:
-        """Wait for the save in flight and stop the background thread. Results as from `wait`."""
-        results = self.wait()
-        if self._pool is not None:
-            self._pool.shutdown()
-        return results
-
     def _collect(self, *, wait: bool) -> None:
         if self._pending is not None and (wait or self._pending.done()):
             self._results.append(self._pending.result())

@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar, cast
 import fsspec
 import stamina
 
-from trainer.durable import discard, sync, write_atomically
+from trainer.durable import discard, full_disk_named, sync, write_atomically
 from trainer.errors import UserError
 from trainer.storage_errors import EXTRAS, Meaning, StoreUnavailable, clean_url, meaning_of, one_line, patience
 
@@ -148,9 +148,15 @@ class Store:
         """Copy a file of known size to this machine's disk; its hex sha256, taken on the way.
 
         Each piece is a request of its own, tried again by itself. A file of another size gives a short or other hash.
+        UserError where this machine's disk is full: the store is not to blame, and asking it again does not help.
         """
         digest = hashlib.sha256()
-        with target.open("wb") as output:
+        full = full_disk_named(
+            target.parent,
+            needs=f"{size_bytes:,} bytes of {self.url_of(path)}",
+            fix="make room on that disk, or set checkpoint.local or TMPDIR to a folder on a larger one",
+        )
+        with full, target.open("wb") as output:
             for start in range(0, size_bytes, PIECE_BYTES):
                 piece = self._read_piece(path, start, min(start + PIECE_BYTES, size_bytes))
                 digest.update(piece)

@@ -19,10 +19,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from trainer.data.disk import full_disk_named
 from trainer.data.remote import Location
 from trainer.data.shards import file_sha256
-from trainer.durable import durable_rename
+from trainer.durable import durable_rename, full_disk_named
 from trainer.errors import UserError
 
 logger = logging.getLogger(__name__)

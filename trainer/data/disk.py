@@ -1,32 +1,14 @@
-"""A local folder that several processes may want to write, or that may be full. Used by all that writes data."""
+"""A local folder that several processes may want to write. Used by all that writes data."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer.errors import UserError
-
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def full_disk_named(folder: Path, *, needs: str, fix: str) -> Iterator[None]:
-    """Turn the OSError of a full disk or quota below `folder`, which exists, into a UserError; others pass through."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        free_bytes = shutil.disk_usage(folder).free
-        raise UserError(
-            f"{folder}: {error.strerror}; its disk has {free_bytes} bytes free", expected=f"room for {needs}", fix=fix
-        ) from error
 
 
 @contextmanager

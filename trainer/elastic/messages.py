@@ -32,7 +32,7 @@ class RoundClaim(_Message):
 
     id: Name
     number: Some
-    seats: tuple[Name, ...] = Field(max_length=65536)
+    seats: tuple[Name, ...] = Field(min_length=1, max_length=65536)
     took_step: bool
 
 

@@ -29,7 +29,8 @@ class Place:
 
     node: str
     host: str
-    """What its system calls itself: in a pod the pod's name, by which two runs on one node are told apart."""
+    """What `/status` and claims call it: in a pod the pod's name, though on the nodes' network the system has the
+    node's."""
     gpu: int | None
     """Index among the GPUs that the process sees; None on a CPU."""
     gpu_name: str | None
@@ -60,12 +61,12 @@ class Reading:
 class Machine:
     """This rank's view of what it runs on."""
 
-    def __init__(self, device: torch.device, *, tells_of_node: bool) -> None:
+    def __init__(self, device: torch.device, *, host: str, tells_of_node: bool) -> None:
         on_gpu = device.type == "cuda"
         self._device = device
         self.place = Place(
             node=os.environ.get(NODE_VARIABLE) or platform.node(),
-            host=platform.node(),
+            host=host,
             gpu=device.index if on_gpu else None,
             gpu_name=torch.cuda.get_device_name(device) if on_gpu else None,
             tells_of_node=tells_of_node,

@@ -41,7 +41,7 @@ _FOLDER_KEYS = _TRAINING_KEYS | {"context", "vocab_multiple"}
 
 
 def find_initial_weights(reference: str, config: ModelConfig, tokenizer: TokenizerInfo | None) -> Resolved | None:
-    """The checkpoint that `initial_weights` names, its sizes and metadata verified; None for a Hugging Face folder.
+    """The checkpoint that `initial_weights` names, its sizes compared; None for a Hugging Face folder.
 
     tokenizer: of the training data. UserError where there is neither, and for another model or another tokenizer.
     """

@@ -6,12 +6,10 @@ there, and whether the run can go on from what the store holds. Nothing is claim
 
 from __future__ import annotations
 
-import json
 import uuid
 from dataclasses import dataclass
 
-from trainer.checkpoint import layout
-from trainer.checkpoint.load import find_checkpoint, require_model
+from trainer.checkpoint.load import find_checkpoint, read_progress, require_model
 from trainer.checkpoint.ranks import Ranks
 from trainer.checkpoint.references import resume_reference
 from trainer.checkpoint.store import Store, open_run
@@ -58,11 +56,12 @@ def preflight(config: RunConfig, *, ranks: int) -> Preflight:
     identity = identify(config, data)
     reference = resume_reference(run_store, config.resume, identity.hashes.config_sha256)
     resolved = find_checkpoint(run_store, reference) if reference != "none" else None
+    checkpoint = None
     if resolved is not None:
-        checkpoint = resolved.candidates[0]
+        checkpoint, progress = read_progress(resolved)
         require_model(checkpoint, identity.hashes.model_sha256)
         check_same_data(checkpoint, identity)
-        check_order_unchanged(config, checkpoint, json.loads(checkpoint.store.read_bytes(layout.PROGRESS)))
+        check_order_unchanged(config, checkpoint, progress)
     elif config.initial_weights is not None:
         find_initial_weights(config.initial_weights, config.model, data.tokenizer)
     _try_to_write(run_store)
@@ -71,7 +70,7 @@ def preflight(config: RunConfig, *, ranks: int) -> Preflight:
         steps=total_steps(config, data.samples),
         tokens=sum(split.num_tokens for split in data.train),
         store=run_store.url,
-        checkpoint=resolved.candidates[0].url if resolved else None,
+        checkpoint=checkpoint.url if checkpoint else None,
     )
 
 

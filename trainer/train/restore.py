@@ -69,14 +69,19 @@ def check_order_unchanged(config: RunConfig, checkpoint: Checkpoint, progress: M
 
     progress: the checkpoint's own; UserError names what differs.
     """
-    before = progress["data_order"]
+    before = progress.get("data_order", {})
     now = data_order(config)
-    changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
+    # One of them may have been made by a program that knows a key more than the other's.
+    changed = [
+        f"{key}: {before.get(key, 'not there')} -> {now.get(key, 'not there')}"
+        for key in dict.fromkeys([*now, *before])
+        if before.get(key) != now.get(key)
+    ]
     if changed:
         raise UserError(
             f"{checkpoint.url} cannot go on with {', '.join(changed)}",
             expected="the values of the checkpoint: they decide which sequences a step reads",
-            fix="restore them, or start a run of another name",
+            fix="restore them, go on with the program that wrote the checkpoint, or start a run of another name",
         )
 
 

@@ -24,6 +24,7 @@ from trainer.checkpoint.store import Store, open_run
 from trainer.config import RunConfig, total_steps
 from trainer.config_file import run_config_yaml
 from trainer.elastic.launcher import PREVIOUS_END_VARIABLE
+from trainer.elastic.pod import host_name
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopFlag
 from trainer.errors import UserError
@@ -96,7 +97,7 @@ def set_up(config: RunConfig, world: World, signals: StopFlag, pulse: Pulse, clo
             f"{steps} steps; raise steps, epochs or tokens to go on"
         )
         return None
-    machine = Machine(world.device, tells_of_node=world.local_rank == 0)
+    machine = Machine(world.device, host=host_name(), tells_of_node=world.local_rank == 0)
     places = Ranks(world.save_group).on_all(lambda: machine.place)
     attempt = _claim(world, run_store, loaded, identity, places)
     _introduce(console, config, world, attempt, loaded, steps, compiled=is_compiled(context.model))

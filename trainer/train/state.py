@@ -17,10 +17,13 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 
 from trainer.config import RunConfig
 from trainer.model.decoder import Decoder
+from trainer.settings import what_counts
 from trainer.train.optimizer import Optimizers
 
 # Log lines kept in a checkpoint, so that a report can draw the curve without the logs.
 _HISTORY_LINES = 2000
+# What decides which sequences a step reads. A key that is added here is marked `Added` where it is defined.
+ORDER_KEYS = ("batch.sequences", "sequence_length", "seed", "data.shuffle_group_bytes")
 
 
 @dataclass
@@ -67,14 +70,23 @@ class Progress:
         return cls(**known, loss_history=history)
 
 
-def data_order(config: RunConfig) -> dict[str, int]:
-    """The settings that decide which sequences a step reads, by key; kept in progress.json, never to change."""
-    return {
-        "batch.sequences": config.batch.sequences,
-        "sequence_length": config.sequence_length,
-        "seed": config.seed,
-        "data.shuffle_group_bytes": config.data.shuffle_group_bytes,
-    }
+def data_order(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide which sequences a step reads, by key; kept in progress.json, never to change.
+
+    A key that came later is left out while it says what was done before (`trainer.settings.Added`), and so is null:
+    checkpoints from before it compare equal then.
+    """
+    settings = what_counts(config)
+    found = {key: _at(settings, key) for key in ORDER_KEYS}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _at(settings: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    section: Any = settings
+    for part in key.split("."):
+        section = section.get(part) if isinstance(section, dict) else None
+    return section
 
 
 def tensors_of(model: Decoder, optimizers: Optimizers) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def save(attempt: Attempt, *snapshots: Snapshot, **options: Any) -> list[SaveRes
     for snapshot in snapshots:
         saver.save(snapshot)
         results += saver.wait()
-    return results + saver.close()
+    return results
 
 
 def load(run: Store, reference: str = "latest", local: Path | None = None) -> tuple[Loaded, dict[str, Any]]:

@@ -15,7 +15,7 @@ from tests.integration.limits import file_limit
 from tests.integration.servers import Server
 from trainer.checkpoint.attempts import read_lineage
 from trainer.checkpoint.layout import read_checkpoints
-from trainer.checkpoint.load import find_checkpoint, load_checkpoint
+from trainer.checkpoint.load import find_checkpoint, load_checkpoint, read_progress
 from trainer.checkpoint.local import LocalCopies
 from trainer.checkpoint.manage import list_checkpoints, show_checkpoint
 from trainer.checkpoint.references import resolve_url
@@ -80,6 +80,19 @@ def test_a_checkpoint_without_this_optimizers_state(disk_run: Store) -> None:
     state["optimizer"]["momentum"] = torch.zeros(33)
     with pytest.raises(UserError, match=r"does not hold this run's tensors.*momentum"):
         load_checkpoint(find_checkpoint(disk_run), state, model_sha256="b" * 64)
+
+
+@pytest.mark.parametrize("file", [".metadata", "progress.json"])
+def test_what_a_preflight_looks_at_falls_back_as_a_load_does(disk_run: Store, file: str) -> None:
+    save(claim(disk_run), make_snapshot(1), make_snapshot(2))
+    flip_bit(disk_run, f"checkpoints/step-00000002-a0001/{file}")
+    resolved = find_checkpoint(disk_run)
+    assert resolved is not None
+    checkpoint, progress = read_progress(resolved)
+    assert (checkpoint.step, progress["step"]) == (1, 1)
+    flip_bit(disk_run, f"checkpoints/step-00000001-a0001/{file}")
+    with pytest.raises(UserError, match=r"no usable checkpoint.*step-00000002.*step-00000001"):
+        read_progress(resolved)
 
 
 def test_a_newer_format_is_no_reason_to_fall_back(disk_run: Store) -> None:
@@ -200,9 +213,27 @@ def test_a_full_disk_fails_the_save_and_keeps_the_last_good_one(disk_run: Store,
     assert load(disk_run)[0].checkpoint.step == 1
     # The same step may be tried again, at the end of the run say.
     saver.save(make_snapshot(2))
-    (result,) = saver.close()
+    (result,) = saver.wait()
     assert result.ok, result.error
     assert same(load(disk_run)[1], make_state(2))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_of_the_machine_that_loads_is_not_the_stores_fault(
+    s3_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(claim(s3_run), make_snapshot(1), make_snapshot(2))
+    download = Store.download
+    asked: list[str] = []
+
+    def onto_a_full_disk(self: Store, path: str, _target: Path, size_bytes: int) -> str:
+        asked.append(path)
+        return download(self, path, Path("/dev/full"), size_bytes)  # stands for the disk of a temporary folder
+
+    monkeypatch.setattr(Store, "download", onto_a_full_disk)
+    with pytest.raises(UserError, match=r"(?s)^/dev: No space left on device.*room for .*step-00000002.*TMPDIR"):
+        load(s3_run)
+    assert asked == [".metadata"]  # neither again, nor of an older checkpoint
 
 
 def test_a_store_that_went_away_fails_the_save_only(
@@ -240,7 +271,7 @@ def test_the_local_copy_serves_a_restart_and_a_broken_one_costs_a_download(
     loaded, state = load(s3_run, local=local)
     assert same(state, make_state(1))
     assert loaded.rank_state == b"rank state of step 1"
-    assert fetched == [".metadata", "__0_0.distcp"]  # .metadata when the base was chosen, before any cache is known
+    assert fetched == ["__0_0.distcp"]
     assert (copy / "__0_0.distcp").read_bytes() == bytes(data)
     flip_bit(s3_run, "checkpoints/step-00000001-a0001/__0_0.distcp")
     assert same(load(s3_run, local=local)[1], make_state(1))

@@ -18,9 +18,11 @@ from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_sna
 from tests.integration.proxy import Proxy, Trouble
 from tests.integration.servers import BUCKET, Server, s3_server
 from trainer.checkpoint import manage
+from trainer.checkpoint.cleanup import delete_folder
 from trainer.checkpoint.config import KeepConfig
 from trainer.checkpoint.layout import read_checkpoints
 from trainer.checkpoint.load import find_checkpoint
+from trainer.checkpoint.reader import VerifiedFiles
 from trainer.checkpoint.references import resolve_url
 from trainer.checkpoint.save import Saver
 from trainer.checkpoint.store import AlreadyExists, Store, open_run
@@ -94,7 +96,6 @@ def test_a_save_in_the_background_gives_way_to_training(s3_run: Store) -> None:
     assert {thread.name for thread in of_saves} == {"checkpoint_0", "fsspecIO"}
     assert {priority(thread) for thread in of_saves} == {19}
     assert priority(threading.main_thread()) < 19
-    saver.close()
 
 
 def priority(thread: threading.Thread) -> int:
@@ -254,6 +255,79 @@ def test_what_was_damaged_on_its_way_is_fetched_again(s3_run: Store, monkeypatch
     assert "__0_0.distcp" in damaged
 
 
+@pytest.mark.parametrize("keep", [KeepConfig(rolling=1), KeepConfig(rolling=1, best=1)], ids=["none", "an-older"])
+def test_what_is_deleted_while_it_is_read_gives_way_to_what_took_its_place(
+    run: Store, keep: KeepConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = claim(run)
+    save(attempt, make_snapshot(1, validation_loss=1.0), make_snapshot(2))
+    read = VerifiedFiles.read
+
+    def meanwhile(files: VerifiedFiles, name: str) -> bytes:
+        """As by an attempt that has not heard yet that it is to end."""
+        if files.checkpoint.step == 2:
+            save(attempt, make_snapshot(3), keep=keep)
+        return read(files, name)
+
+    monkeypatch.setattr(VerifiedFiles, "read", meanwhile)
+    loaded, state = load(run)
+    assert loaded.checkpoint.step == 3
+    assert same(state, make_state(3))
+    assert loaded.skipped == ("checkpoint step-00000002-a0001: .metadata is missing",)
+
+
+def test_a_file_that_is_deleted_between_its_check_and_torchs_look_at_it(
+    disk_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = claim(disk_run)
+    save(attempt, make_snapshot(1), make_snapshot(2))
+    verified = VerifiedFiles.file
+
+    @contextlib.contextmanager
+    def deleted(files: VerifiedFiles, name: str) -> Iterator[Path]:
+        with verified(files, name) as path:
+            if files.checkpoint.step == 2 and name.endswith(".distcp"):
+                path.unlink()
+            yield path
+
+    monkeypatch.setattr(VerifiedFiles, "file", deleted)
+    loaded, _ = load(disk_run)
+    assert loaded.checkpoint.step == 1
+    assert "is missing" in loaded.skipped[0]
+
+
+def test_a_run_whose_only_checkpoint_is_replaced_during_a_look_does_not_start_over(
+    run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = claim(run)
+    save(attempt, make_snapshot(1))
+    find = Store.find
+
+    def meanwhile(store: Store, path: str = "") -> dict[str, int]:
+        found = find(store, path)
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "find", find)
+            if path == "checkpoints" and not any("step-00000002" in name for name in found):
+                save(attempt, make_snapshot(2), keep=KeepConfig(rolling=1))
+        return found
+
+    monkeypatch.setattr(Store, "find", meanwhile)
+    resolved = find_checkpoint(run)
+    assert resolved is not None
+    assert [checkpoint.step for checkpoint in resolved.candidates] == [2]
+
+
+def test_a_listing_that_goes_on_naming_what_is_gone_is_no_fresh_start(
+    disk_run: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(claim(disk_run), make_snapshot(1))
+    listed = disk_run.find("checkpoints")
+    delete_folder(disk_run, "step-00000001-a0001", [path.rpartition("/")[2] for path in listed])
+    monkeypatch.setattr(Store, "find", lambda *_: listed)  # stands for a store with stale listings
+    with pytest.raises(UserError, match="step-00000001-a0001 was deleted while it was read"):
+        find_checkpoint(disk_run)
+
+
 def test_checkpoints_that_are_all_broken_are_an_error_and_no_fresh_start(run: Store) -> None:
     save(claim(run), make_snapshot(1), make_snapshot(2))
     for step in (1, 2):
@@ -331,6 +405,37 @@ def test_retention_keeps_what_a_tier_holds(run: Store) -> None:
     (last,) = save(attempt, make_snapshot(5, validation_loss=9.0, epoch=5 / 3), keep=keep)
     assert last.deleted == ("step-00000004-a0001",)
     assert not [path for path in run.find() if "step-00000004" in path]
+
+
+def test_what_a_failed_save_left_goes_with_the_next_commit_and_is_let_be_by_others(run: Store) -> None:
+    attempt = claim(run)
+    save(attempt, make_snapshot(1))
+    overwrite(run, "checkpoints/step-00000002-a0001/__0_0.distcp", b"of a rank whose store was away")
+    # It may be in the middle of a save for all that another process knows.
+    assert manage.prune(run, KeepConfig(rolling=9)).torn == []
+    save(attempt, make_snapshot(3))
+    assert list(read_checkpoints(run).torn) == []
+    assert list(read_checkpoints(run).by_name()) == ["step-00000001-a0001", "step-00000003-a0001"]
+
+
+def test_a_file_that_cannot_be_deleted_keeps_no_other(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempt = claim(run)
+    save(attempt, *(make_snapshot(step) for step in (1, 2, 3)))
+    remove = Store.remove
+    stuck = "checkpoints/step-00000001-a0001/.metadata"  # the first of the first
+
+    def refused(store: Store, path: str) -> None:
+        if store.url_of(path) == run.url_of(stuck):
+            raise TimeoutError("the store is away")
+        remove(store, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "remove", refused)
+        with pytest.raises(TimeoutError):
+            manage.prune(run, KeepConfig(rolling=1))
+    assert [path for path in run.find("checkpoints") if "step-00000003" not in path] == [stuck]
+    save(attempt, make_snapshot(4))
+    assert list(read_checkpoints(run).torn) == []
 
 
 def test_manage_verify_pull_and_prune(run: Store, tmp_path: Path) -> None:

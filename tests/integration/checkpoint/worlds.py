@@ -99,8 +99,8 @@ def run_phase(run: Store, phase: int) -> dict[str, Any]:
 
 
 def ranks_all_errors(ranks: Ranks, saver: Saver) -> list[str | None]:
-    """Errors of the last save on each rank. The saver's group is free again once it is closed."""
-    results = saver.close()
+    """Errors of the last save on each rank. The saver's group is free again once that has ended."""
+    results = saver.wait()
     return ranks.on_all(lambda: results[-1].error)
 
 

@@ -55,7 +55,6 @@ def write_run(store: str, dataset: Path, model: dict[str, Any], **changes: Any) 
     saver = Saver(attempt, group=None, keep=config.checkpoint.keep)
     saver.save(snapshot)
     saver.wait()
-    saver.close()
     return decoder
 
 

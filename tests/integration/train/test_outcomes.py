@@ -27,7 +27,8 @@ def test_smoke_run_and_going_on_after_the_end(training: Training, warm: Warm) ->
 
 
 def test_every_line_of_the_log_has_the_agreed_fields(training: Training, warm: Warm) -> None:
-    ended = warm.worker(training, "steps=2", "evaluate.every_steps=2", environment={"GPTRUN_LOG": "json"})
+    pod = {"GPTRUN_LOG": "json", "GPTRUN_POD": "demo-worker-0"}
+    ended = warm.worker(training, "steps=2", "evaluate.every_steps=2", environment=pod)
     assert ended.code == 0
     step, _, evaluation = training.records()
     agreed = "time run attempt step tokens epoch loss lr grad_norm batch_sha256 tokens_per_second step_seconds "

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.checkpoint.attempts import has_gone_on, lineage
+from trainer.checkpoint.attempts import claim_attempt, has_gone_on, lineage
 from trainer.checkpoint.layout import checkpoint_name, parse_name
+from trainer.checkpoint.store import AlreadyExists, Store, open_run
+from trainer.errors import UserError
 
 
 def names(*pairs: tuple[int, int]) -> list[str]:
@@ -27,6 +31,19 @@ def test_a_late_commit_of_a_fenced_attempt_is_not_in_it() -> None:
 
 def test_attempts_that_began_from_nothing_and_committed_nothing_are_passed_over() -> None:
     assert list(lineage({1: None, 2: None}, names((10, 1))).names) == names((10, 1))
+
+
+@pytest.mark.parametrize("later", [{3: checkpoint_name(20, 2)}, {3: checkpoint_name(20, 2), 4: None}])
+def test_an_attempt_whose_base_is_gone_and_that_committed_nothing_hides_no_checkpoint(
+    later: dict[int, str | None],
+) -> None:
+    # Retention of a2, which was not quite dead, made room for its step 40 when a3 had claimed the run.
+    bases = {1: None, 2: checkpoint_name(10, 1), **later}
+    committed = names((10, 1), (40, 2))
+    assert list(lineage(bases, committed).names) == names((40, 2), (10, 1))
+    assert list(lineage(bases, names((40, 2))).names) == names((40, 2))
+    # It still says where it branched off while it has something of its own.
+    assert list(lineage(bases, [*committed, *names((25, 3))]).names) == names((25, 3), (10, 1))
 
 
 def test_without_claims_the_highest_step_wins() -> None:
@@ -94,3 +111,23 @@ def test_lineage_is_the_line_that_was_trained(
 )
 def test_a_config_begins_where_it_says_once(configs: dict[int, str], names: list[str], gone_on: bool) -> None:
     assert has_gone_on(configs, names, "b") == gone_on
+
+
+def test_a_number_is_claimed_past_a_listing_that_is_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(str(tmp_path), "tiny")
+    assert [claimed(run), claimed(run)] == [1, 2]
+    monkeypatch.setattr(Store, "list_names", lambda *_: ["a0001.json"])  # stands for a store with stale listings
+    assert claimed(run) == 3
+
+
+def test_numbers_that_are_all_taken_end_in_a_complaint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(_store: Store, path: str, _data: bytes) -> None:
+        raise AlreadyExists(path)
+
+    monkeypatch.setattr(Store, "write_once", taken)  # stands for others who claim as fast
+    with pytest.raises(UserError, match=r"attempts: 100 numbers .* up to a0100, were taken"):
+        claimed(open_run(str(tmp_path), "tiny"))
+
+
+def claimed(run: Store) -> int:
+    return claim_attempt(run, world_size=1, config_sha256="a", base_checkpoint=None).number

@@ -81,4 +81,4 @@ def test_the_base_stays_until_the_attempt_has_its_own() -> None:
 
 def test_an_attempt_that_has_not_committed_cleans_nothing() -> None:
     listing = RunListing((), {checkpoint_name(10, 1): {}}, {})
-    assert torn_to_clean(listing, 2) == []
+    assert torn_to_clean(listing, 2, between_saves=True) == []

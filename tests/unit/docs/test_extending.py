@@ -12,6 +12,7 @@ import pytest
 
 from trainer.checkpoint.store import open_store
 from trainer.metrics.trackers.base import Line, Tracker
+from trainer.settings import what_counts
 
 PAGE = Path(__file__).parents[3] / "docs" / "extending.md"
 
@@ -45,6 +46,12 @@ def test_what_a_failed_write_left_is_written_over(names: dict[str, Any], tmp_pat
     tracker.write(lines[:1])
     tracker.close()
     assert (tmp_path / "logs" / "csv" / "a0001.csv").read_text().split() == ["1,train/loss,2.5"]
+
+
+def test_the_key_counts_where_it_changes_something(names: dict[str, Any]) -> None:
+    settings = names["CheckpointConfig"]
+    assert what_counts(settings()) == {}
+    assert what_counts(settings(warm_up_seconds=1)) == {"warm_up_seconds": 1.0}
 
 
 def test_the_source_gives_the_text_and_counts_what_is_none(names: dict[str, Any], tmp_path: Path) -> None:

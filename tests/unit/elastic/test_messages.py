@@ -42,6 +42,13 @@ def test_fields_of_a_newer_program_are_passed_over() -> None:
     assert messages.from_launcher(line) == HELLO
 
 
+def test_a_round_without_seats_is_none() -> None:
+    fields = HELLO.model_dump(mode="json")
+    fields["claim"]["seats"] = []
+    with pytest.raises(messages.NotAMessage, match=r"hello\.claim\.seats: .*at least 1 item"):
+        messages.from_launcher(json.dumps(fields).encode())
+
+
 @given(st.one_of(st.binary(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
 def test_anything_else_is_refused_in_words(line: bytes | str) -> None:
     with pytest.raises(messages.NotAMessage, match=": "):

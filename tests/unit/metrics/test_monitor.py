@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 import sys
 import time
@@ -32,7 +31,7 @@ def monitor(folder: Path, places: list[Place], **changes: Any) -> Monitor:
     settings: dict[str, Any] = {
         "clock": GoodputClock(began=datetime.now(UTC)),
         "device": DEVICE,
-        "machine": Machine(DEVICE, tells_of_node=True),
+        "machine": Machine(DEVICE, host="pod-a", tells_of_node=True),
         "places": places,
         "sample_clock": SampleClock(0.0),
         "cost": CostConfig(price_per_gpu_hour=3600.0),
@@ -166,5 +165,5 @@ def test_a_process_knows_when_it_started() -> None:
 
 def test_a_pod_is_told_from_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTRUN_NODE", "node-7")
-    place = Machine(DEVICE, tells_of_node=True).place
-    assert (place.node, place.host) == ("node-7", platform.node())
+    place = Machine(DEVICE, host="pod-a", tells_of_node=True).place
+    assert (place.node, place.host) == ("node-7", "pod-a")

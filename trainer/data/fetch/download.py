@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial as partial_call
 from pathlib import Path
 
-from trainer.data.disk import full_disk_named
 from trainer.data.fetch.checksums import Hash, hash_file
 from trainer.data.fetch.config import MIB, FetchConfig
 from trainer.data.fetch.landing import Landing, Stored
@@ -26,6 +25,7 @@ from trainer.data.fetch.report import Action, Outcome
 from trainer.data.fetch.retry import Retry
 from trainer.data.fetch.tasks import in_thread, together
 from trainer.data.progress import Display
+from trainer.durable import full_disk_named
 from trainer.errors import UserError
 from trainer.storage_errors import Meaning, meaning_of
 

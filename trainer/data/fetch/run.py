@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.data.disk import full_disk_named
 from trainer.data.fetch.config import FetchConfig
 from trainer.data.fetch.download import Downloader
 from trainer.data.fetch.landing import Landing, open_landing
@@ -28,6 +27,7 @@ from trainer.data.fetch.upload import Uploader, local_files, look_there
 from trainer.data.fetch.web import Web
 from trainer.data.progress import Display
 from trainer.data.remote import Location, locate
+from trainer.durable import full_disk_named
 from trainer.errors import UserError
 from trainer.storage_errors import EXTRAS, Meaning, clean_url, meaning_of
 

@@ -21,7 +21,6 @@ from tokenizers import Tokenizer
 from trainer.data.chat import write_template
 from trainer.data.clean.exact import exact_duplicates
 from trainer.data.clean.near import near_duplicates
-from trainer.data.disk import full_disk_named
 from trainer.data.output import Mark, check_ours, claim, claim_cleaned, complete_set, sole_writer, write_mark
 from trainer.data.prepare.cleaned import EXACT, NEAR, CleanTask, Counts, clean_part
 from trainer.data.prepare.conversations import DROPS, encode_conversations, require_samples
@@ -45,7 +44,7 @@ from trainer.data.tokenizer import end_of_text_id, load_tokenizer, tokenizer_fin
 from trainer.data.tokenizers.config import BpeTokenizer, load_tokenizer_spec
 from trainer.data.tokenizers.encoder import Encoder
 from trainer.data.tokenizers.train import train_tokenizer
-from trainer.durable import write_atomically
+from trainer.durable import full_disk_named, write_atomically
 from trainer.errors import UserError
 from trainer.paths import require_local
 

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from trainer.complaints import complaints
 from trainer.data.clean.base import Drop, Step
 from trainer.data.clean.steps import clean, steps_sha256
-from trainer.data.disk import full_disk_named
 from trainer.data.output import sole_writer
 from trainer.data.prepare.engine import Engine, Processes
 from trainer.data.prepare.pipeline import Pipeline
@@ -29,6 +28,7 @@ from trainer.data.tokenizers.config import BpeTokenizer, ExistingTokenizer, Load
 from trainer.data.tokenizers.folder import TokenizerInfo, check_ours, check_replaceable, finished, write
 from trainer.data.tokenizers.sample import Sample
 from trainer.data.tokenizers.train import named_tokens, train_tokenizer
+from trainer.durable import full_disk_named
 from trainer.errors import UserError
 from trainer.paths import require_local
 from trainer.settings import joined_sha256, settings_sha256

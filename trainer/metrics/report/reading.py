@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from trainer.checkpoint.attempts import AttemptClaim, claim_numbers, read_claim
+from trainer.checkpoint.attempts import AttemptClaim, readable_claims
 from trainer.checkpoint.layout import RUN_FILE, Committed, read_checkpoints
 from trainer.checkpoint.store import Store, open_store
 from trainer.errors import UserError
@@ -101,20 +101,12 @@ def _read_config(run: Store, found: RunFiles) -> None:
 
 
 def _read_claims(run: Store, found: RunFiles) -> None:
-    def read(number: int) -> AttemptClaim | UserError | FileNotFoundError:
-        try:
-            return read_claim(run, number)
-        except (UserError, FileNotFoundError) as error:
-            return error
-
-    numbers = claim_numbers(run)
-    with ThreadPoolExecutor(_STREAMS) as pool:
-        for number, claim in zip(numbers, pool.map(read, numbers), strict=True):
-            if isinstance(claim, AttemptClaim):
-                found.claims[number] = claim
-            else:
-                found.unreadable_claims.add(number)
-                found.warnings.append(claim.found if isinstance(claim, UserError) else f"{claim}: not there any more")
+    for number, claim in readable_claims(run).items():
+        if isinstance(claim, AttemptClaim):
+            found.claims[number] = claim
+        else:
+            found.unreadable_claims.add(number)
+            found.warnings.append(claim.found if isinstance(claim, UserError) else f"{claim}: not there any more")
 
 
 def _read_markers(run: Store, found: RunFiles) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.data.disk import full_disk_named
+from trainer.durable import full_disk_named
 from trainer.errors import UserError
 
 FULL = Path("/dev/full")
