@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from operators.api import Phase, TrainingRun
 from operators.caches import Caches
 from operators.coordinators import Outcome
+from trainer.addresses import EVERYWHERE, bound
 
 _DECISION_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 1.0)
 _LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -96,6 +97,5 @@ async def serve(metrics: Metrics, port: int, healthy: Callable[[], bool]) -> tup
     app.add_routes([web.get("/metrics", scrape), web.get("/healthz", health)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "0.0.0.0", port)  # noqa: S104 - the pod's address
-    await site.start()
+    await web.SockSite(runner, bound(EVERYWHERE, port)).start()
     return runner, int(runner.addresses[0][1])

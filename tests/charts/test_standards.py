@@ -84,6 +84,11 @@ def test_only_pods_that_reach_the_store_hold_its_credentials(chart: Chart) -> No
             assert ("credentials" in mounted) == (role not in ("coordinator", "submitter")), role
 
 
+@pytest.mark.parametrize("backend", ["pytorchjob", "rayjob"])
+def test_nothing_listens_on_ipv4_alone(chart: Chart, backend: str) -> None:
+    assert "0.0.0.0" not in chart.template(EVERYTHING | {"backend": backend}).stdout
+
+
 def test_renders_identically_again(chart: Chart) -> None:
     """No clock, no random number, no look into a cluster: GitOps sees no change where there is none."""
     files = ("--values", str(chart.path / "values-neox-1.4b.yaml"))

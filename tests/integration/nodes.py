@@ -8,13 +8,18 @@ from typing import Any
 
 from tests.integration.servers import free_port
 from tests.integration.training import WAIT_SECONDS, Process, Training, read_status, sets
+from trainer.addresses import joined
 
 
 class Nodes:
     """One run's machines."""
 
-    def __init__(self, training: Training, *, nodes: str, http_port: int | None = None) -> None:
+    def __init__(
+        self, training: Training, *, nodes: str, http_port: int | None = None, host: str = "127.0.0.1"
+    ) -> None:
+        """host: the coordinator's address, where launchers look for it."""
         self.training = training
+        self._host = host
         self.port, self.http_port = free_port(), http_port or free_port()
         self._nnodes = nodes
         self.coordinator = self.start_coordinator()
@@ -31,7 +36,7 @@ class Nodes:
         """`gpt-run train` of one more machine."""
         launcher = self.training.start(
             *("train", "run.yaml", "--nproc", str(nproc), "--nnodes", self._nnodes),
-            *("--coordinator", f"127.0.0.1:{self.port}", *sets(overrides)),
+            *("--coordinator", joined(self._host, self.port), *sets(overrides)),
             environment=environment,
         )
         self.launchers.append(launcher)

@@ -19,6 +19,8 @@ import pytest
 
 from tests.integration.servers import Server, free_port
 from tests.integration.training import ENVIRONMENT, WAIT_SECONDS
+from tests.ipv6 import HAS_IPV6
+from trainer.addresses import joined
 
 LINES = "".join(json.dumps({"step": step, "loss": 5.0 - step}) + "\n" for step in (1, 2, 3))
 
@@ -27,12 +29,12 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "trainer", "tensorboard", *arguments]
 
 
-def ask(port: int, path: str) -> Any:
+def ask(port: int, path: str, host: str = "127.0.0.1") -> Any:
     """An answer of TensorBoard's, once it is there and not empty."""
     deadline = time.monotonic() + WAIT_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/data/{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{joined(host, port)}/data/{path}", timeout=10) as answer:
                 if found := json.load(answer):
                     return found
         except (urllib.error.URLError, ConnectionError):
@@ -49,7 +51,7 @@ def test_a_run_in_a_bucket_is_shown_until_sigterm(start_server: Callable[[str], 
         fsspec.filesystem("s3").pipe("bucket/board/demo/logs/a0001/training-000.jsonl", LINES.encode())
     port = free_port()
     process = subprocess.Popen(
-        command(f"{server.url}/board/demo", "--port", str(port), "--every-seconds", "1"),
+        command(f"{server.url}/board/demo", "--host", "::", "--port", str(port), "--every-seconds", "1"),
         env=os.environ | ENVIRONMENT | server.environment | {"TMPDIR": str(tmp_path)},
         start_new_session=True,
     )
@@ -57,6 +59,8 @@ def test_a_run_in_a_bucket_is_shown_until_sigterm(start_server: Callable[[str], 
         assert ask(port, "runs") == ["demo"]
         events = ask(port, "plugin/scalars/scalars?run=demo&tag=train%2Floss")
         assert [(step, value) for _, step, value in events] == [(1, 4.0), (2, 3.0), (3, 2.0)]
+        if HAS_IPV6:
+            assert ask(port, "runs", "::1") == ["demo"]
         process.terminate()
         assert process.wait(WAIT_SECONDS) == 0
         assert list(tmp_path.iterdir()) == []

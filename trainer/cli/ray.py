@@ -85,8 +85,9 @@ def ray(
 
 def _serve(status: RunStatus, http: int | None) -> StatusServer:
     """In a pod the port is a promise: probes and the operator look there. Elsewhere the next free one will do."""
+    from trainer.addresses import EVERYWHERE
     from trainer.elastic.pod import in_pod
-    from trainer.elastic.server import EVERYWHERE, HOST, HTTP_PORT, first_free_server
+    from trainer.elastic.server import HOST, HTTP_PORT, first_free_server
     from trainer.elastic.status import StatusServer
 
     if in_pod():

@@ -12,9 +12,9 @@ from trainer.cli.generate import ModelArgument
 
 def serve(
     model: ModelArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all. There is no authentication.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; :: for all, of IPv4 too. There is no authentication.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     name: Annotated[str | None, typer.Option(help="The model's name for clients. Default: MODEL.")] = None,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait for their turn; others get a 429.")] = 8,

@@ -9,7 +9,7 @@ import typer
 
 def tensorboard(
     run: Annotated[str, typer.Argument(metavar="RUN", help="<store>/<run>: a folder or a URL.")],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; :: for all, of IPv4 too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 6006,
     every_seconds: Annotated[float, typer.Option(min=1, help="How often to look for new lines.")] = 15.0,
 ) -> None:

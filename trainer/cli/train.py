@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trainer.addresses import parted
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -149,14 +150,14 @@ def parse_range(text: str, option: str, what: str) -> tuple[int, int]:
 
 def parse_address(text: str) -> tuple[str, int]:
     """`HOST:PORT`. UserError for anything else."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+    try:
+        return parted(text)
+    except ValueError as error:
         raise UserError(
             f"--coordinator {text}",
             expected="HOST:PORT of `gpt-run coordinator`",
-            fix="write for example --coordinator gpt-run-coordinator:29400",
-        )
-    return host.strip("[]"), int(port)
+            fix="write for example --coordinator gpt-run-coordinator:29400, or [fd00::1]:29400",
+        ) from error
 
 
 def _check_compile_cache() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainer.addresses import bound
 from trainer.elastic import messages, roster
 from trainer.elastic.messages import (
     Beat,
@@ -107,7 +108,7 @@ class Coordinator:
         """Listen; returns the port, which the kernel chooses for 0. UserError if it is taken."""
         try:
             self._server = await asyncio.start_server(
-                self._converse, host, port, limit=messages.LINE_BYTES, backlog=_BACKLOG
+                self._converse, sock=bound(host, port), limit=messages.LINE_BYTES, backlog=_BACKLOG
             )
         except OSError as error:
             raise UserError(

@@ -18,6 +18,7 @@ from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
+from trainer.addresses import joined, parted
 from trainer.elastic import messages
 from trainer.elastic.forks import Forks
 from trainer.elastic.link import Link
@@ -162,7 +163,7 @@ class Launcher:
         if self._store is not None:
             self._store.close()
         self._store = RoundStore(self._forks, self._link.local_host)
-        self._ready = Ready(endpoint=f"{self._link.local_host}:{self._store.port}")
+        self._ready = Ready(endpoint=joined(self._link.local_host, self._store.port))
         self._link.send(self._ready)
 
     def _train(self, start: Start) -> Outcome:
@@ -205,12 +206,12 @@ class Launcher:
         return outcome
 
     def _environments(self, start: Start) -> list[dict[str, str]]:
-        host, _, port = start.endpoint.rpartition(":")
+        host, port = parted(start.endpoint)
         common = {
             "WORLD_SIZE": str(start.world_size),
             "LOCAL_WORLD_SIZE": str(self._job.slots),
             "MASTER_ADDR": host,
-            "MASTER_PORT": port,
+            "MASTER_PORT": str(port),
             # Every rank is a client of a launcher's store; without this rank 0 would open a second one.
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             PREVIOUS_END_VARIABLE: json.dumps(start.previous_end),

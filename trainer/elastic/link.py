@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel
 
+from trainer.addresses import joined
 from trainer.elastic import messages
 from trainer.elastic.messages import FromCoordinator, NotAMessage
 
@@ -30,7 +31,7 @@ class Link:
 
     def __init__(self, host: str, port: int, hello: Callable[[], list[BaseModel]]) -> None:
         """hello: the first messages of a new connection, as things are then."""
-        self.address = f"{host}:{port}"
+        self.address = joined(host, port)
         self.error: str | None = None
         """Why the newest try to connect failed; None while connected."""
         self.unknown_host = False

@@ -24,6 +24,7 @@ from torch.distributed.elastic.rendezvous import (
     RendezvousTimeoutError,
 )
 
+from trainer.addresses import joined, parted
 from trainer.elastic import messages
 from trainer.elastic.launcher import BEAT_SECONDS
 from trainer.elastic.link import Link
@@ -47,11 +48,10 @@ class CoordinatorRendezvous(RendezvousHandler):
     """One torchrun agent's place in our rounds; a thread keeps it alive while torchrun is busy."""
 
     def __init__(self, parameters: RendezvousParameters) -> None:
-        host, _, port = parameters.endpoint.rpartition(":")
         self._parameters = parameters
         self._patience_seconds = float(parameters.get_as_int("join_timeout", 600) or 600)
         self._id = uuid.uuid4().hex
-        self._link = Link(host, int(port), self._introduction)
+        self._link = Link(*parted(parameters.endpoint), self._introduction)
         self._store: dist.TCPStore | None = None  # type: ignore[name-defined]  # exported where torch has it
         self._ready: Ready | None = None
         self._start: Start | None = None
@@ -114,10 +114,10 @@ class CoordinatorRendezvous(RendezvousHandler):
 
     def _info(self, start: Start | None) -> RendezvousInfo:
         assert start is not None
-        host, _, port = start.endpoint.rpartition(":")
-        store = dist.TCPStore(host, int(port), is_master=False)  # type: ignore[attr-defined]
+        host, port = parted(start.endpoint)
+        store = dist.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]
         rank = start.seats.index(self._id)
-        return RendezvousInfo(store, rank, len(start.seats), RendezvousStoreInfo(host, int(port)))
+        return RendezvousInfo(store, rank, len(start.seats), RendezvousStoreInfo(host, port))
 
     def _keep_up(self) -> None:
         """The thread: connect, say that we are alive, take messages."""
@@ -140,7 +140,7 @@ class CoordinatorRendezvous(RendezvousHandler):
     def _say_ready(self) -> None:
         host = self._link.local_host
         self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False)  # type: ignore[attr-defined]
-        self._ready = Ready(endpoint=f"{host}:{self._store.port}")
+        self._ready = Ready(endpoint=joined(host, self._store.port))
         self._link.send(self._ready)
 
     def _take(self, message: messages.FromCoordinator) -> None:

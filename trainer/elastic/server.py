@@ -9,6 +9,7 @@ import resource
 import signal
 import threading
 
+from trainer.addresses import EVERYWHERE
 from trainer.elastic.coordinator import Coordinator
 from trainer.elastic.pod import collect_orphans
 from trainer.elastic.status import RunStatus, StatusServer
@@ -17,7 +18,6 @@ from trainer.metrics.console import configure_logging
 
 HOST = "127.0.0.1"
 HTTP_PORT = 29480
-EVERYWHERE = "0.0.0.0"  # noqa: S104  # launchers and probes come from other machines
 _PORTS_TRIED = 100
 # A connection for each launcher, and some for readers of its pages.
 _OPEN_FILES = 65536
@@ -44,6 +44,7 @@ async def _serve_until_told(port: int, http_port: int, run: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
     coordinator = Coordinator(run=run)
+    # Launchers and probes come from other machines.
     await coordinator.start(EVERYWHERE, port)
     server = StatusServer(coordinator.status, EVERYWHERE, http_port)
     print(f"coordinator: launchers at port {port}, http://localhost:{http_port}/status", flush=True)

@@ -7,6 +7,7 @@ from a thread of its own, so a slow reader never holds the coordinator up.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from trainer.addresses import bound
 from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import Decision, Finish, Form, Seen, Stop
 from trainer.errors import EXIT_FINISHED, UserError
@@ -183,9 +185,12 @@ def _first_ranks(seen: Seen) -> dict[str, int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
         self._free = threading.BoundedSemaphore(_MOST_READERS)
-        super().__init__(address, handler)
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()  # its own, of IPv4 alone
+        self.socket = listener
+        self.server_activate()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """A thread for a reader, or no answer where there are too many of them."""
@@ -213,7 +218,7 @@ class StatusServer:
     def __init__(self, status: RunStatus, host: str, port: int) -> None:
         """Listen; port 0 lets the kernel choose. UserError if the port is taken."""
         try:
-            self._server = _Server((host, port), _handler(status))
+            self._server = _Server(bound(host, port), _handler(status))
         except OSError as error:
             raise UserError(
                 f"port {port} for /status cannot be opened ({error.strerror or error})",

@@ -11,6 +11,7 @@ import tempfile
 import threading
 from pathlib import Path
 
+from trainer.addresses import EVERYWHERE, served_at
 from trainer.checkpoint.store import open_store
 from trainer.errors import UserError
 from trainer.metrics.tensorboard import EventFiles
@@ -35,7 +36,7 @@ def serve(url: str, *, host: str, port: int, every_seconds: float) -> None:
         runs = Path(folder, "runs")
         files = EventFiles(run, runs / run.name)
         files.update()
-        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs), "--host", host, "--port", str(port)]
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs), *_place(host), "--port", str(port)]
         # It leaves a file about itself among the temporary ones.
         board = subprocess.Popen(
             [*command, "--reload_interval", str(max(1, int(every_seconds)))], env=os.environ | {"TMPDIR": folder}
@@ -52,3 +53,9 @@ def serve(url: str, *, host: str, port: int, every_seconds: float) -> None:
             code = board.wait()
     if not ended.is_set():
         raise RuntimeError(f"TensorBoard ended by itself, with code {code}")
+
+
+def _place(host: str) -> list[str]:
+    """TensorBoard's options for where it listens: of everywhere it has its own notion."""
+    place = served_at(host)
+    return ["--bind_all"] if place == EVERYWHERE else ["--host", place]

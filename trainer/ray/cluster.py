@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Iterator
 
+from trainer.addresses import parted
 from trainer.errors import UserError
 from trainer.extras import needs
 
@@ -76,9 +77,11 @@ def connected(max_workers: int) -> Iterator[None]:
 
 def _reach(address: str) -> None:
     """Raise OSError where nothing listens at HOST:PORT. Ray would go on trying for minutes."""
-    host, _, port = address.rpartition(":")
-    if port.isdecimal() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    try:
+        place = parted(address)
+    except ValueError:  # of another kind, such as auto or ray://HOST:PORT
+        return
+    socket.create_connection(place, timeout=REACH_SECONDS).close()
 
 
 def has_gpus() -> bool:

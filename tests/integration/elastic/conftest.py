@@ -27,8 +27,8 @@ def make_nodes(tmp_path: Path, dataset: Path) -> Iterator[MakeNodes]:
     """Make a coordinator; keyword arguments change the run file."""
     made: list[Nodes] = []
 
-    def make(nodes: str = "1:3", **changes: Any) -> Nodes:
-        made.append(Nodes(Training(tmp_path / str(len(made)), dataset, changes), nodes=nodes))
+    def make(nodes: str = "1:3", *, host: str = "127.0.0.1", **changes: Any) -> Nodes:
+        made.append(Nodes(Training(tmp_path / str(len(made)), dataset, changes), nodes=nodes, host=host))
         return made[-1]
 
     yield make

@@ -18,7 +18,9 @@ from operators.logs import Json
 from operators.metrics import Metrics, serve
 from operators.records import run_record
 from operators.settings import from_arguments
+from tests.ipv6 import needs_ipv6
 from tests.unit.operators.objects import RUN, changed, named
+from trainer.addresses import joined
 
 
 def test_arguments() -> None:
@@ -54,19 +56,26 @@ def test_log_lines() -> None:
     assert "ValueError: broken" in json.loads(Json().format(record))["error"]
 
 
-def scrape(metrics: Metrics, *, healthy: bool = True) -> tuple[str, int]:
+def scrape(metrics: Metrics, *, healthy: bool = True, host: str = "127.0.0.1") -> tuple[str, int]:
     async def ask() -> tuple[str, int]:
         runner, port = await serve(metrics, 0, lambda: healthy)
         try:
             async with ClientSession() as session:
-                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                async with session.get(f"http://{joined(host, port)}/metrics") as answer:
                     text = await answer.text()
-                async with session.get(f"http://127.0.0.1:{port}/healthz") as answer:
+                async with session.get(f"http://{joined(host, port)}/healthz") as answer:
                     return text, answer.status
         finally:
             await runner.cleanup()
 
     return asyncio.run(ask())
+
+
+@needs_ipv6
+def test_metrics_are_served_to_a_cluster_of_ipv6() -> None:
+    text, status = scrape(Metrics(), host="::1")
+    assert "gptrun_operator_leader 0.0" in text
+    assert status == 200
 
 
 def test_metrics() -> None:

@@ -11,11 +11,12 @@ import json
 import signal
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from typing import Any
 
 from aiohttp import web
 
+from trainer.addresses import bound, joined
 from trainer.errors import UserError
 from trainer.evaluate.generate import Piece
 from trainer.evaluate.serve.answers import Answer
@@ -34,19 +35,13 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def bind(host: str, port: int) -> socket.socket:
     """Take the port; nobody can connect before `serve`. UserError where it cannot be had."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with ExitStack() as on_error:
-            found = on_error.enter_context(socket.socket(family, kind))
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            found.bind(address)
-            on_error.pop_all()
+        return bound(host, port)
     except OSError as error:
         raise UserError(
             f"--host {host} --port {port}: {error.strerror}",
             expected="an address of this machine and a port that nobody listens on",
             fix="end the other program, or choose another --port (0 takes a free one)",
         ) from error
-    return found
 
 
 async def serve(model: ServedModel, listener: socket.socket, *, waiting: int, say: Callable[[str], None]) -> None:
@@ -61,8 +56,7 @@ async def serve(model: ServedModel, listener: socket.socket, *, waiting: int, sa
     )
     await runner.setup()
     await web.SockSite(runner, listener).start()
-    host, port = listener.getsockname()[:2]
-    say(f"{model.name}: http://{f'[{host}]' if ':' in host else host}:{port}/v1")
+    say(f"{model.name}: http://{joined(*listener.getsockname()[:2])}/v1")
     await told.wait()
     say("stopping")
     server.turns.stop()
