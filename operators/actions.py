@@ -87,6 +87,13 @@ class DeleteJob:
 Action = Scale | Suspend | Resume | DeletePod | DeleteJob
 
 
+def verb(action: Action) -> str:
+    """As conditions, Events and the metric name it."""
+    if isinstance(action, DeletePod):
+        return "ForceDeletePod" if action.force else "DeletePod"
+    return type(action).__name__
+
+
 @dataclass(frozen=True)
 class Decision:
     """What `decide` wants."""

@@ -200,6 +200,7 @@ class ConditionReason(StrEnum):
     NO_CHECKPOINT = "NoCheckpoint"
     # Healthy
     FORBIDDEN = "Forbidden"
+    REFUSED = "Refused"
     ALL_WELL = "AllWell"
     COORDINATOR_SILENT = "CoordinatorSilent"
     LAUNCHER_SILENT = "LauncherSilent"

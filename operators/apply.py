@@ -7,23 +7,21 @@ that has changed since (409) or is gone (404) ends the pass: a newer event start
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from operators import status_patch
-from operators.actions import Action, DeleteJob, DeletePod, Resume, Scale, Suspend
-from operators.api import ConditionReason, ConditionType, TrainingRun, TrainingRunStatus
+from operators.actions import Action, DeleteJob, DeletePod, Resume, Scale, Suspend, verb
+from operators.api import TrainingRun
 from operators.backends import BACKENDS
 from operators.backends.backend import JobRecord, Patch
 from operators.caches import Caches, job_key
-from operators.events import Events, verb
+from operators.events import Events
 from operators.kinds import PODS, RUNS
-from operators.kube import Api, ApiError, Away, Forbidden, OldNews
+from operators.kube import Api, ApiError, Forbidden, OldNews
 from operators.metrics import Metrics
+from operators.observed import Refused
 from operators.records import InvalidRun, RunKey, run_record
 
 # A pod that is replaced, not lost, may still say goodbye; its launcher says nothing any more.
@@ -40,14 +38,6 @@ class Result(StrEnum):
     NOT_OURS = "not_ours"
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A right that is missing, for the condition."""
-
-    action: str
-    message: str
-
-
 class Applier:
     """Writes to the API server."""
 
@@ -58,27 +48,17 @@ class Applier:
         self._events = events
         self._metrics = metrics
         self._holds = holds
-        self._troubles: dict[RunKey, Trouble] = {}
+        self._refused: dict[RunKey, Refused] = {}
         self._said: set[str] = set()
 
-    def forget(self, key: RunKey) -> None:
-        """The run is gone."""
-        self._troubles.pop(key, None)
+    def refused(self, key: RunKey) -> Refused | None:
+        """What the API server did not let it do for a run; None: nothing that is still to be done."""
+        return self._refused.get(key)
 
-    def finished(self, run: TrainingRun, status: TrainingRunStatus, now: datetime) -> TrainingRunStatus:
-        """`status` with what stands in the way of doing what it speaks of."""
-        trouble = self._troubles.get((run.namespace, run.name))
-        if trouble is None:
-            return status
-        return status_patch.with_condition(
-            status,
-            kind=ConditionType.HEALTHY,
-            value="False",
-            reason=ConditionReason.FORBIDDEN,
-            message=trouble.message,
-            generation=run.generation,
-            now=now,
-        )
+    def settle(self, key: RunKey, wanted: Collection[str] = ()) -> None:
+        """Forget a refusal of what is not wanted any more; wanted: verbs."""
+        if key in self._refused and self._refused[key].action not in wanted:
+            del self._refused[key]
 
     async def write_status(self, run: TrainingRun | InvalidRun, patch: dict[str, Any]) -> Result:
         """One merge patch of the status subresource. Away where nobody answers."""
@@ -104,8 +84,8 @@ class Applier:
         if result is Result.DONE:
             _log.info(action.message, extra=about)
             self._metrics.actions.labels(name, action.reason.value).inc()
-            if key in self._troubles and self._troubles[key].action == name:
-                del self._troubles[key]
+            if key in self._refused and self._refused[key].action == name:
+                del self._refused[key]
             self._events.done(run, action)
         elif result is Result.OLD_NEWS:
             _log.info("left undone, for something has changed: %s", action.message, extra=about)
@@ -170,20 +150,19 @@ class Applier:
             return Result.DONE, await send()
         except OldNews:
             return Result.OLD_NEWS, None
-        except Forbidden as error:
-            message = (
-                f"The operator may not {what} {path}: {error}. Give its service account this verb "
-                "(charts/gpt-platform has the ClusterRole)."
-            )
-            key = (run.namespace, run.name)
-            if action:
-                self._troubles[key] = Trouble(action, message)
-            self._say(message, run)
-        except Away:
-            raise
         except ApiError as error:
+            lacks_right = isinstance(error, Forbidden)
+            if lacks_right:
+                message = (
+                    f"The operator may not {what} {path}: {error}. Give its service account this verb "
+                    "(charts/gpt-platform has the ClusterRole)."
+                )
+            else:
+                message = f"The API server refuses what the operator is to do ({action or 'status'}): {error}"
             self._metrics.errors.inc()
-            self._say(str(error), run)
+            self._say(message, run)
+            if action:
+                self._refused[run.namespace, run.name] = Refused(action, lacks_right, message)
         return Result.REFUSED, None
 
     def _say(self, message: str, run: TrainingRun | InvalidRun) -> None:

@@ -41,25 +41,24 @@ def decide(observed: Observed, now: datetime) -> Decision:
     elif not _to_be_suspended(stand, facts):
         sized = size(facts)
         actions += [sized.scale] if sized.scale is not None else []
-    status = conditions.of(facts, tally, stand, sized)
+    status = conditions.of(facts, tally, stand, sized, actions)
     return Decision(status, tuple(actions), _look_again(facts, stand, sized))
 
 
 def _finished(facts: Facts, tally: Tally) -> Decision:
     """A job that is over: nothing but cleaning up."""
     job, after = facts.job, facts.spec.completion.delete_after_seconds
-    status = conditions.of(
-        facts, tally, Standing(facts.status.suspension), Size(facts.status.capacity, facts.status.growth_failures)
-    )
     actions: list[Action] = list(_lost_pods(facts))
-    look_again = _until(facts, facts.windows)
+    due = None
     if job.finished and after is not None and job.finished_at is not None:
         due = job.finished_at + timedelta(seconds=after)
-        if facts.now < due:
-            return Decision(status, tuple(actions), _until(facts, [*facts.windows, due]))
-        message = f"{job.kind} {job.name} has been complete for {after} s (spec.completion.deleteAfterSeconds)"
-        actions.append(DeleteJob(job.uid, ActionReason.COMPLETED, message, job.resource_version))
-    return Decision(status, tuple(actions), look_again)
+        if facts.now >= due:
+            message = f"{job.kind} {job.name} has been complete for {after} s (spec.completion.deleteAfterSeconds)"
+            actions.append(DeleteJob(job.uid, ActionReason.COMPLETED, message, job.resource_version))
+    stand = Standing(facts.status.suspension)
+    sized = Size(facts.status.capacity, facts.status.growth_failures)
+    status = conditions.of(facts, tally, stand, sized, actions)
+    return Decision(status, tuple(actions), _until(facts, [*facts.windows, due]))
 
 
 def _lost_pods(facts: Facts) -> list[DeletePod]:

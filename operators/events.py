@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from operators.actions import Action, ActionReason, DeleteJob, DeletePod, Resume, Scale
+from operators.actions import Action, ActionReason, DeleteJob, DeletePod, verb
 from operators.api import GROUP, KIND, VERSION, TrainingRun
 from operators.backends.backend import Resource
 from operators.caches import job_key
@@ -97,12 +97,3 @@ class Events:
             pass  # told already, or the namespace is going
         except (ApiError, Away) as error:
             _log.warning("an Event is lost: %s", error, extra={"namespace": namespace, "reason": reason})
-
-
-def verb(action: Action) -> str:
-    """As the metric and the Event name it."""
-    if isinstance(action, DeletePod):
-        return "ForceDeletePod" if action.force else "DeletePod"
-    if isinstance(action, Scale | Resume | DeleteJob):
-        return type(action).__name__
-    return "Suspend"

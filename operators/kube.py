@@ -1,13 +1,14 @@
 """The API server, over aiohttp: the few requests that the operator makes beside its watches.
 
 `apply`, `events`, `lease` and `watches` use it. Answers that mean different things to them are different errors: what
-was decided on is old (OldNews), a right is missing (Forbidden), nobody answers (Away). See
-docs/decisions/operator-client.md for why it is no client library.
+was decided on is old (OldNews), a right is missing (Forbidden), nobody answers (Away); whatever else is refused is an
+ApiError. See docs/decisions/operator-client.md for why it is no client library.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -21,6 +22,8 @@ from operators.backends.backend import MERGE_PATCH, Resource
 FIELD_MANAGER = "gpt-run-operator"
 _TIMEOUT = aiohttp.ClientTimeout(total=10, sock_connect=3)
 _CHUNK = 500
+# As authorizers say it: `User "x" cannot patch resource "pytorchjobs" in API group "kubeflow.org"`.
+_NO_RIGHT = re.compile(r"\bcannot \w+ (resource|path)\b")
 _PARTIAL_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
@@ -37,7 +40,7 @@ class OldNews(ApiError):
 
 
 class Forbidden(ApiError):
-    """403: the operator's service account lacks a right; the message names verb and resource."""
+    """The operator's service account lacks a right; the message names verb and resource."""
 
 
 class Away(Exception):
@@ -176,7 +179,8 @@ async def _message(answer: aiohttp.ClientResponse) -> str:
 def _error(status: int, message: str) -> Exception:
     if status in (404, 409):
         return OldNews(status, message)
-    if status == 403:
+    # Quotas and webhooks refuse with a 403 as well, and no right would help there.
+    if status == 403 and _NO_RIGHT.search(message):
         return Forbidden(status, message)
     if status == 429 or status >= 500:
         return Away(message)

@@ -14,13 +14,14 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from operators import status_patch
-from operators.actions import Decision
+from operators.actions import Decision, verb
 from operators.api import ConditionReason, ConditionType, Phase, TrainingRun, TrainingRunStatus
 from operators.apply import Applier, Result
 from operators.caches import Caches
@@ -188,15 +189,18 @@ class Loop:
             ends = run.status.phase is Phase.DRAINING and self.coordinators.expects(key)
             if ends or not self._observer.asked(key):
                 return _OLD_NEWS_SECONDS  # its answer starts the pass
-        observed = self._observer.observe(run, now)
+        observed = replace(self._observer.observe(run, now), refused=self._applier.refused(key))
         with self._metrics.decision_seconds.time():
             decision = decide(observed, now)
-        return await self._carry_out(run, decision, now, since)
+        self._applier.settle(key, set(map(verb, decision.actions)))
+        again = await self._carry_out(run, decision, since)
+        if observed.refused is None and self._applier.refused(key) is not None:
+            return _OLD_NEWS_SECONDS  # so that the status says so before long
+        return again
 
-    async def _carry_out(self, run: TrainingRun, decision: Decision, now: datetime, since: float) -> float:
-        key = (run.namespace, run.name)
+    async def _carry_out(self, run: TrainingRun, decision: Decision, since: float) -> float:
+        key, status = (run.namespace, run.name), decision.status
         again = decision.look_again.total_seconds() if decision.look_again is not None else _RESYNC_SECONDS
-        status = self._applier.finished(run, decision.status, now)
         patch = status_patch.difference(run.status, status)
         if patch and run.status == _NEVER_WRITTEN:
             patch = status_patch.first(status)
@@ -276,7 +280,7 @@ class Loop:
         for kept in (self._failures, self._written):
             kept.pop(key, None)
         self._observer.forget(key)
-        self._applier.forget(key)
+        self._applier.settle(key)
         if self.coordinators is not None:
             self.coordinators.drop(key)
 

@@ -122,6 +122,17 @@ class Coordinator:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """What the API server did not let the operator do when it tried last."""
+
+    action: str
+    """As `actions.verb` names it."""
+    lacks_right: bool
+    """Whether it is the operator's own right that is missing."""
+    message: str
+
+
+@dataclass(frozen=True)
 class Observed:
     """One run and all that belongs to it."""
 
@@ -145,3 +156,5 @@ class Observed:
     """Worker pods beside those there that the cluster has free room for; None: not known."""
     room_since: datetime | None = None
     """Since when there has been room for at least one."""
+    refused: Refused | None = None
+    """Kept by the operator process until it is done, or not wanted any more."""

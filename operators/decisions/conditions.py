@@ -5,9 +5,11 @@ What the coordinator said last stays while it does not answer or no pod runs. Pu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from operators.actions import Action, verb
 from operators.api import COMPONENT_LABEL, Condition, ConditionReason, ConditionType, Phase, TrainingRunStatus
 from operators.decisions.facts import Facts, on_lost_node
 from operators.decisions.failures import Tally
@@ -42,13 +44,13 @@ class Said:
     message: str
 
 
-def of(facts: Facts, tally: Tally, stand: Standing, sized: Size) -> TrainingRunStatus:
-    """The status of a run whose job is there."""
+def of(facts: Facts, tally: Tally, stand: Standing, sized: Size, actions: Sequence[Action]) -> TrainingRunStatus:
+    """The status of a run whose job is there; actions: what is to be done about it."""
     phase = _phase(facts, stand)
     said = [
         _ready(facts),
         _progressing(facts, stand, sized),
-        _healthy(facts, tally, stand),
+        _refused(facts, actions) or _healthy(facts, tally, stand),
         *_outcome(facts, stand),
     ]
     carried = _carried(facts.status, facts.coordinator)
@@ -222,6 +224,15 @@ def _how_to_go_on(facts: Facts, stand: Standing) -> str:
     if stand.suspension.reason == REQUESTED:
         return "To go on set spec.suspend to false"
     return f"To try again correct the {kind} or the run file, or change anything in the spec of TrainingRun {name}"
+
+
+def _refused(facts: Facts, actions: Sequence[Action]) -> Said | None:
+    """That the API server does not let it do what is still to be done."""
+    refused = facts.observed.refused
+    if refused is None or refused.action not in map(verb, actions):
+        return None
+    reason = ConditionReason.FORBIDDEN if refused.lacks_right else ConditionReason.REFUSED
+    return Said(ConditionType.HEALTHY, False, reason, refused.message)
 
 
 def _healthy(facts: Facts, tally: Tally, stand: Standing) -> Said:

@@ -15,11 +15,12 @@ from operators.decisions.size import growth_wait
 from operators.observed import Coordinator
 from tests.unit.operators.cases.case import Case
 from tests.unit.operators.cases.lives import INPUT, LIFE, PODS
+from tests.unit.operators.cases.refusals import REFUSALS
 from tests.unit.operators.cases.sizes import CAPACITY, SCALE
 from tests.unit.operators.cases.suspensions import FAILURES, SUSPEND
 from tests.unit.operators.worlds import NOW, coordinator, done, ended, pods, run, words, world
 
-CASES = [*SCALE, *CAPACITY, *SUSPEND, *FAILURES, *PODS, *LIFE, *INPUT]
+CASES = [*SCALE, *CAPACITY, *SUSPEND, *FAILURES, *PODS, *LIFE, *INPUT, *REFUSALS]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -61,8 +62,8 @@ def test_every_reason_of_an_action_has_a_case() -> None:
 
 def test_every_reason_of_a_condition_has_a_case() -> None:
     found = {one.reason for case in CASES for one in decide(case.seen, NOW).status.conditions}
-    # Said of what cannot be decided upon, and of what the API server does not let it do.
-    elsewhere = {ConditionReason.INVALID.value, ConditionReason.FORBIDDEN.value}
+    # Said of what cannot be decided upon.
+    elsewhere = {ConditionReason.INVALID.value}
     assert found == {reason.value for reason in ConditionReason} - elsewhere
 
 
