@@ -34,6 +34,8 @@ _AGAIN_SECONDS, _RESTART_SECONDS = 20.0, 2.0
 _BEAT_SECONDS, _DEAD_SECONDS = 2.0, 60.0
 # Objects that went while a watch was interrupted are found so often; and so soon after a new list was seen.
 _SWEEP_SECONDS, _LISTED_SECONDS = 300.0, 1.0
+# At the start: how often it is looked whether all has been seen.
+_LOOK_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 
@@ -62,7 +64,7 @@ class Watches:
 
     @property
     def synced(self) -> bool:
-        """Whether everything has been seen once: before, an absent object may only be late."""
+        """Whether everything that was there at the start has been seen: before, an absent object may only be late."""
         self._full = self._full or all(
             kind.resource in self._synced or not self._served.get(kind.resource, True) for kind in kinds()
         )
@@ -158,13 +160,10 @@ class Watches:
 
         threading.Thread(target=body, name=f"watch {kind.resource.plural}", daemon=True).start()
         try:
-            while not ended.is_set():
-                try:
-                    await asyncio.wait_for(ended.wait(), _AGAIN_SECONDS)
-                except TimeoutError:
-                    with contextlib.suppress(ApiError, Away):
-                        if not await self._is_served(kind):
-                            break
+            while not await _set_within(_AGAIN_SECONDS, ended):
+                with contextlib.suppress(ApiError, Away):
+                    if not await self._is_served(kind):
+                        break
         finally:
             if not ended.is_set() and loop is not None and stop is not None:
                 with contextlib.suppress(RuntimeError):  # it has ended, and its word of that is on its way
@@ -205,17 +204,38 @@ class Watches:
             self._listed[kind.resource].set()
 
     async def _sweep(self, kind: Kind) -> None:
-        """After each list, and now and then: drop what is no longer there, and see whether all is here."""
+        """After each list, and now and then: drop what is no longer there."""
+        await self._until_synced(kind)
         listed = self._listed[kind.resource]
         while True:
-            synced = kind.resource in self._synced
-            try:
-                await asyncio.wait_for(listed.wait(), _SWEEP_SECONDS if synced else _LISTED_SECONDS)
-                if synced:
-                    await asyncio.sleep(_LISTED_SECONDS)
-            except TimeoutError:
-                pass
+            if await _set_within(_SWEEP_SECONDS, listed):
+                await asyncio.sleep(_LISTED_SECONDS)
             listed.clear()
+            await self._compare(kind)
+
+    async def _until_synced(self, kind: Kind) -> None:
+        """Until all that was there at the first look has been seen, or has gone. What has come since is not waited for:
+        where pods come and go all the time, some are always on their way here."""
+        listed = self._listed[kind.resource]
+        missing: set[str] | None = None
+        while missing is None or missing:
+            await _set_within(_LISTED_SECONDS, listed)
+            listed.clear()
+            present = await self._compare(kind)
+            missing = present if missing is None else missing & present
+            look_again = time.monotonic() + _LISTED_SECONDS
+            while (missing := missing - self._here(kind)) and time.monotonic() < look_again:
+                await asyncio.sleep(_LOOK_SECONDS)
+        _log.info("%d %s", len(present), kind.resource.plural)
+        self._synced.add(kind.resource)
+
+    def _here(self, kind: Kind) -> set[str]:
+        """What a watch has told of."""
+        return {identity(record) for record in kind.records(self._caches)} | self._skipped
+
+    async def _compare(self, kind: Kind) -> set[str]:
+        """Drop what is no longer there, once the API server says what is; that is the answer."""
+        while True:
             if not self._served.get(kind.resource, False):
                 await asyncio.sleep(0.1)
                 continue
@@ -223,20 +243,24 @@ class Watches:
                 # What comes while the list is on its way is not in it.
                 before = list(kind.records(self._caches))
                 uids = await self._api.identities(kind.resource, self._namespace if kind.namespaced else "")
+                break
             except (ApiError, Away) as error:
-                _log.log(
-                    logging.WARNING if synced else logging.INFO, "%s are not compared: %s", kind.resource.plural, error
-                )
+                level = logging.WARNING if kind.resource in self._synced else logging.INFO
+                _log.log(level, "%s are not compared: %s", kind.resource.plural, error)
                 await asyncio.sleep(_RESTART_SECONDS)
-                continue
-            present = set(uids) if kind.resource != NODES else set(uids.values())
-            lost = self._caches.sweep(present, before, datetime.now(UTC))
-            if lost:
-                _log.info("%d %s went unseen", lost, kind.resource.plural)
-            here = {identity(record) for record in kind.records(self._caches)} | self._skipped
-            if not synced and present <= here:
-                _log.info("%d %s", len(uids), kind.resource.plural)
-                self._synced.add(kind.resource)
+        present = set(uids) if kind.resource != NODES else set(uids.values())
+        lost = self._caches.sweep(present, before, datetime.now(UTC))
+        if lost:
+            _log.info("%d %s went unseen", lost, kind.resource.plural)
+        return present
+
+
+async def _set_within(seconds: float, event: asyncio.Event) -> bool:
+    """Whether it is set by then. `asyncio.wait_for` of Python 3.11 loses a cancellation that comes at that moment."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 def _left_behind(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -76,13 +76,16 @@ class ApiStub:
             for queue in queues:
                 queue.put_nowait(None)
         assert self._runner is not None
-        assert self._runner.server is not None
-        transports = [connection.transport for connection in self._runner.server.connections]
+        server = self._runner.server
+        assert server is not None
+        transports = [connection.transport for connection in server.connections]
         await self._runner.cleanup()
+        await asyncio.sleep(0.05)  # connections are made by the loop's next turns, and sockets closed
+        transports += [connection.transport for connection in server.connections]
         for transport in transports:
             if transport is not None:
                 transport.abort()  # a client that hangs would never take what is still to be written
-        await asyncio.sleep(0.05)  # sockets are closed by the loop's next turns
+        await asyncio.sleep(0.05)
 
     def put(self, plural: str, body: Body) -> Body:
         """Make or change an object, and tell who watches."""

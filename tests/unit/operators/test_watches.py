@@ -67,8 +67,63 @@ async def until(found: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
+def open_watches(stub: ApiStub) -> bool:
+    """Whether every kind's watch is open: one that is only about to be would meet a server that goes."""
+    return all(stub.watches.get(kind.resource.plural) for kind in kinds.kinds())
+
+
 def scale(stub: ApiStub, replicas: int) -> None:
     stub.call(lambda: stub.change("trainingruns", *KEY, {"spec": {"replicas": replicas}}))
+
+
+def test_what_comes_and_goes_all_the_time_is_not_waited_for(stub: ApiStub) -> None:
+    """In each list is something made just now, whose event is still on its way, and that is gone in the next."""
+    lists: list[str] = []
+
+    def churn(request: web.Request) -> web.Response | None:
+        if "PartialObject" not in request.headers.get("Accept", "") or "trainingruns" not in request.path:
+            return None
+        lists.append(f"new-{len(lists)}")
+        uids = [run["metadata"]["uid"] for run in stub.objects["trainingruns"].values()]
+        items = [{"metadata": {"uid": uid, "name": uid}} for uid in (*uids, lists[-1])]
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": items})
+
+    async def body() -> None:
+        stub.before = churn
+        async with watching() as seen:
+            assert KEY in seen.caches.runs
+            assert len(lists) > 1
+            await until(lambda: open_watches(stub))
+
+    asyncio.run(asyncio.wait_for(body(), 20))
+
+
+def test_what_was_there_at_the_start_is_waited_for(stub: ApiStub, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, read = threading.Event(), kinds.run_record
+
+    def late(body: dict[str, Any]) -> Any:
+        go_on.wait()
+        return read(body)
+
+    monkeypatch.setattr(kinds, "run_record", late)
+
+    async def body() -> None:
+        async with Api() as api:
+            seen = Seen(api)
+            running = asyncio.create_task(seen.watches.run())
+            # Looked at again and again, and the other kinds are here.
+            await until(lambda: sum("trainingruns" in path for _, path in stub.seen) > 6)
+            assert not seen.watches.synced
+            go_on.set()
+            await until(lambda: seen.watches.synced and open_watches(stub))
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    try:
+        asyncio.run(asyncio.wait_for(body(), 60))
+    finally:
+        go_on.set()
 
 
 def test_a_watch_that_ends_begins_anew(stub: ApiStub, monkeypatch: pytest.MonkeyPatch) -> None:
