@@ -257,7 +257,7 @@ def test_a_rayjob_is_scaled_another_way(gpt_run: GptRun, stand_ins: StandIns) ->
     stand_ins.rayjob("ray")
     refused = gpt_run("job", "scale", "ray", "3")
     assert refused.code == EXIT_USER_ERROR
-    assert "kubectl scale trainingrun/ray" in refused.err
+    assert "set policy.enabled and scale again" in refused.err
     assert "1 to 4 workers" in gpt_run("job", "scale", "ray", "5").err
 
 

@@ -111,8 +111,10 @@ def scale(
     as_json: AsJson = False,
 ) -> None:
     """Change the number of worker pods of a run. It saves, and goes on with the new number; no step is lost."""
-    _, backend, state = _find(name, context, namespace)
-    backend.scale(state, workers)
+    cluster, backend, state = _find(name, context, namespace)
+    from trainer.jobs import change
+
+    change.scale(cluster, backend, state, workers, _say)
     if state.queue is not None:
         _say(f"Kueue manages {name}: it may stop the whole run until there is room for all of it")
     if as_json:
@@ -131,12 +133,13 @@ def suspend(
     as_json: AsJson = False,
 ) -> None:
     """Save and free every machine of a run; `resume` goes on at the same step."""
+    from trainer.jobs import change
     from trainer.jobs.state import Phase
 
     cluster, backend, state = _find(name, context, namespace)
     if state.queue is not None:
         _say(f"Kueue manages {name}: it resumes the run as long as its Workload is active")
-    _set_suspend(backend, state, suspend=True)
+    change.suspend(backend, state)
     outcome = None
     if wait:
         outcome = _watch(cluster, backend, name, lambda view: view.phase in (Phase.SUSPENDED, Phase.QUEUED), timeout)
@@ -154,7 +157,9 @@ def resume(
 ) -> None:
     """Let a suspended run go on, from its newest checkpoint."""
     cluster, backend, state = _find(name, context, namespace)
-    _set_suspend(backend, state, suspend=False)
+    from trainer.jobs import change
+
+    change.resume(cluster, backend, state, _say)
     outcome = _watch(cluster, backend, name, lambda view: view.trains, timeout) if wait else None
     _tell_change(name, "resumed", not state.suspend, outcome, as_json)
 
@@ -233,16 +238,6 @@ def _find(name: str, context: str | None, namespace: str | None) -> tuple[Cluste
     from trainer.jobs.backends import find_run
 
     return cluster, *find_run(cluster, name)
-
-
-def _set_suspend(backend: Backend, state: JobState, *, suspend: bool) -> None:
-    from trainer.errors import UserError
-
-    if state.over:
-        raise UserError(f"{state.name} is {state.phase}", expected="a run that is not over", fix="submit another run")
-    # One that the operator suspended, and would resume, stays suspended by a person's word.
-    if state.suspend is not suspend or state.marked:
-        backend.set_suspend(state.name, suspend)
 
 
 def _watch(

@@ -16,7 +16,7 @@ from trainer.errors import UserError
 from trainer.jobs.api_errors import INSTALL
 from trainer.jobs.cluster import FIELD_MANAGER, TIMEOUTS, Cluster
 from trainer.jobs.rank0 import pod_of_rank_0
-from trainer.jobs.state import JobState, Phase, Pod, check_replicas
+from trainer.jobs.state import JobState, Phase, Pod
 
 QUEUE_LABEL = kubeflow.LOCAL_QUEUE_LABEL
 SHA_ANNOTATION = "gptrun.io/run-sha256"
@@ -32,6 +32,8 @@ class Backend(Protocol):
     kind: str
     group: str
     plural: str
+    scalable: bool
+    """Whether it has a scale subresource."""
 
     def __init__(self, cluster: Cluster) -> None: ...
 
@@ -45,7 +47,8 @@ class Backend(Protocol):
         """Suspend or resume, as a person's word: our operator's own mark goes."""
 
     def scale(self, state: JobState, replicas: int) -> None:
-        """Change the number of worker pods. UserError, with what is right instead, where that cannot be."""
+        """Change the number of worker pods, within the bounds. UserError, with what is right instead, where that
+        cannot be."""
 
     def keep_replicas(self, item: dict[str, Any], state: JobState) -> None:
         """Put the live number of workers into a rendered job that is applied again: `scale` has the last word."""
@@ -60,6 +63,7 @@ class PyTorchJob:
     kind = kubeflow.PYTORCHJOB_KIND
     group = kubeflow.GROUP
     plural = kubeflow.PYTORCHJOB_PLURAL
+    scalable = True
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -96,7 +100,6 @@ class PyTorchJob:
         self._cluster.call(_changing(name, suspend), self._client.update_job, change, name)
 
     def scale(self, state: JobState, replicas: int) -> None:
-        check_replicas(state, replicas)
         self._cluster.call(
             f"scaling {state.name}",
             self._client.custom_api.patch_namespaced_custom_object_scale,
@@ -123,6 +126,7 @@ class RayJob:
     kind = "RayJob"
     group = "ray.io"
     plural = "rayjobs"
+    scalable = False
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -172,13 +176,11 @@ class RayJob:
         )
 
     def scale(self, state: JobState, replicas: int) -> None:
-        check_replicas(state, replicas)
         raise UserError(
             f"{state.name} is a RayJob, which has no scale subresource",
             expected="a PyTorchJob, or a release with policy.enabled, whose TrainingRun scales RayJobs too",
-            fix=f"kubectl scale trainingrun/{state.name} --namespace {self._cluster.namespace} --replicas={replicas}; "
-            f"without one: gpt-run job suspend {state.name} --wait, change workers.replicas with helm upgrade or "
-            f"kubectl edit, then gpt-run job resume {state.name}",
+            fix=f"set policy.enabled and scale again; or gpt-run job suspend {state.name} --wait, "
+            f"set workers.replicas to {replicas} with helm upgrade or kubectl edit, gpt-run job resume {state.name}",
         )
 
     def keep_replicas(self, item: dict[str, Any], state: JobState) -> None:

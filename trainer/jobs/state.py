@@ -161,5 +161,10 @@ def check_replicas(state: JobState, wanted: int) -> None:
             expected="a number between workers.min and workers.max of its values",
             fix="choose another number, or submit it anew with other bounds",
         )
+    refuse_over(state)
+
+
+def refuse_over(state: JobState) -> None:
+    """UserError for a run that nothing can be changed of any more."""
     if state.over:
         raise UserError(f"{state.name} is {state.phase}", expected="a run that is not over", fix="submit another run")

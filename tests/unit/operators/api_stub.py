@@ -204,8 +204,10 @@ class ApiStub:
 
     async def _patch(self, request: web.Request, plural: str, namespace: str, name: str) -> web.Response:
         patch = await request.json()
+        if request.path.endswith("/scale"):
+            patch = {"spec": {"pytorchReplicaSpecs": {"Worker": patch["spec"]}}}
         body = self.objects[plural][namespace, name]
-        wanted = patch["metadata"].pop("resourceVersion", None)
+        wanted = patch.get("metadata", {}).pop("resourceVersion", None)
         if wanted not in (None, body["metadata"]["resourceVersion"]):
             return refusal(409, "Conflict")
         return web.json_response(self.change(plural, namespace, name, patch))
