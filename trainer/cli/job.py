@@ -55,7 +55,7 @@ def submit(
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
-    """Render the chart for a new run and apply it; the job owns all other objects, so deleting it removes the run.
+    """Render the chart for a new run and apply it; the job owns the other objects, so deleting it removes the run.
 
     The same run may be submitted again; another one of the same name is refused.
     """

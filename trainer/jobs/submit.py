@@ -1,7 +1,7 @@
 """Put what the chart rendered on the cluster, by server-side apply: `gpt-run job submit`.
 
 Everything is tried as a dry run before the first object is made, then hooks run, then objects are applied. In the end
-the job owns all other objects, so deleting it removes the run.
+the job owns all other objects but the TrainingRun, so deleting it removes the run.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def submit(cluster: Cluster, name: str, rendered: Rendered, say: Callable[[str],
             _run_hooks(cluster, objects, rendered.before, say)
         applied = []
         uid = before.uid if before is not None else None
+        for line in cut_short(rendered.objects, job):
+            say(line)
         for item in rendered.objects:
             applied.append(objects.apply(item if item is job else owned(item, job, uid)))
             say(f"{applied[-1].kind}/{applied[-1].name} {applied[-1].change}")
@@ -105,11 +107,34 @@ def refuse_another(before: JobState, job: dict[str, Any]) -> None:
 
 
 def owned(item: dict[str, Any], job: dict[str, Any], uid: str | None) -> dict[str, Any]:
-    """The object with the job as its owner, so that it goes when the job goes; as it is while there is no job yet."""
-    if uid is None:
+    """The object with the job as its owner, so that it goes when the job goes; as it is while there is no job yet.
+
+    A TrainingRun is the record of a job that may be deleted by itself once it is over: it stays.
+    """
+    if uid is None or item["kind"] == "TrainingRun":
         return item
     owner = {"apiVersion": job["apiVersion"], "kind": job["kind"], "name": job["metadata"]["name"], "uid": uid}
     return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
+
+
+def cut_short(objects: Sequence[dict[str, Any]], job: dict[str, Any]) -> list[str]:
+    """What begins when the run is over, and goes with a job that is then deleted by itself; a line for each."""
+    # KubeRay's own limit ends the cluster, and leaves the RayJob.
+    limits = [job["spec"].get("runPolicy", {}).get("ttlSecondsAfterFinished")]
+    limits += [
+        item["spec"].get("completion", {}).get("deleteAfterSeconds")
+        for item in objects
+        if item["kind"] == "TrainingRun"
+    ]
+    seconds = min((limit for limit in limits if limit is not None), default=None)
+    if seconds is None:
+        return []
+    name = f"{job['kind']}/{job['metadata']['name']}"
+    return [
+        f"Job/{item['metadata']['name']} has {seconds} s: {name} owns it, and is deleted so long after its end"
+        for item in objects
+        if item["kind"] == "Job"
+    ]
 
 
 class _Objects:
