@@ -17,9 +17,7 @@ def test_default_one_worker_at_a_time(chart: Chart) -> None:
     assert not selector <= coordinator.items()
 
 
-@pytest.mark.parametrize(
-    "workers", [{}, {"min": 1, "replicas": 4}, {"min": 3, "replicas": 3}, {"min": 3, "replicas": 4}]
-)
+@pytest.mark.parametrize("workers", [{"min": 2, "replicas": 4}, {"min": 3, "replicas": 3}, {"min": 3, "replicas": 4}])
 def test_switched_to_ray_never_keeps_the_last_worker_that_a_scale_down_left(
     chart: Chart, workers: dict[str, int]
 ) -> None:
@@ -29,6 +27,14 @@ def test_switched_to_ray_never_keeps_the_last_worker_that_a_scale_down_left(
     budget = find(objects, "PodDisruptionBudget")["spec"]
     assert budget["minAvailable"] == group["minReplicas"] - 1
     assert "maxUnavailable" not in budget
+
+
+@pytest.mark.parametrize("workers", [{}, {"min": 1, "replicas": 4}])
+def test_switched_to_ray_with_one_worker_there_is_none_that_would_keep_none(
+    chart: Chart, workers: dict[str, int]
+) -> None:
+    objects = chart.render({"backend": "rayjob", "workers": workers})
+    assert not any(node["kind"] == "PodDisruptionBudget" for node in objects)
 
 
 def test_refused_no_workers(chart: Chart) -> None:
