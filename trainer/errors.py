@@ -34,5 +34,10 @@ class Fenced(Exception):
     """A newer attempt owns the run: this one must stop writing at once."""
 
 
+def as_error(message: str) -> str:
+    """Why a run ends, as it is printed: what does not say so already is an error."""
+    return message if message.startswith(("error: ", "Traceback ")) or not message else f"error: {message}"
+
+
 def _user_error(found: str, expected: str, fix: str) -> UserError:
     return UserError(found, expected=expected, fix=fix)

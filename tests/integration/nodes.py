@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from tests.integration.servers import free_port
-from tests.integration.training import WAIT_SECONDS, Process, Training, read_status, sets
+from tests.integration.training import Process, Training, read_status, sets
 from trainer.addresses import joined
 
 
@@ -48,11 +47,7 @@ class Nodes:
 
     def wait_for_steps(self, attempt: str, steps: int) -> None:
         """Wait until an attempt has logged so many steps."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(self.training.steps(attempt)) < steps:
-            texts = "\n".join(one.text for one in self.launchers)
-            assert time.monotonic() < deadline, f"no {steps} steps in {attempt}:\n{texts}"
-            time.sleep(0.01)
+        self.training.wait_for_steps(attempt, steps)
 
     def end(self) -> None:
         """End everything."""

@@ -186,6 +186,14 @@ class Training:
         lines = (record for record in self.records(attempt) if "loss" in record)
         return {record["step"]: (record["loss"], record["batch_sha256"]) for record in lines}
 
+    def wait_for_steps(self, attempt: str, steps: int) -> None:
+        """Wait until an attempt has logged so many steps."""
+        deadline = time.monotonic() + self.wait_seconds
+        while len(self.steps(attempt)) < steps:
+            texts = "\n".join(process.text for process in self.processes)
+            assert time.monotonic() < deadline, f"no {steps} steps in {attempt}:\n{texts}"
+            time.sleep(0.01)
+
     def step_times(self) -> list[tuple[str, int, float]]:
         """(attempt, step, seconds since the epoch) of every step that was logged, in order of time."""
         lines = (record for record in self.records() if "loss" in record)

@@ -41,7 +41,7 @@ from trainer.elastic.reasons import Reason
 from trainer.elastic.rounds import End
 from trainer.elastic.signals import StopSignals
 from trainer.elastic.workers import Outcome, RoundStore, Workers
-from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, UserError
+from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, UserError, as_error
 from trainer.metrics.process import process_started
 
 PREVIOUS_END_VARIABLE = "GPTRUN_PREVIOUS_END"
@@ -262,7 +262,7 @@ class Launcher:
         assert self._start is not None
         if outcome.end in (End.FAILED, End.FENCED, End.INVALID, End.STUCK):
             self._complaint = outcome.message
-            self._say(_as_error(outcome.message))
+            self._say(as_error(outcome.message))
         self._ended = Ended(
             round=self._start.round,
             end=outcome.end,
@@ -289,7 +289,7 @@ class Launcher:
     def _complain(self, message: str) -> None:
         """Say why this machine leaves, unless that was said when its workers ended."""
         if message not in self._complaint:
-            self._say(_as_error(message))
+            self._say(as_error(message))
 
     def _look(self, sentinels: Sequence[int]) -> list[messages.FromCoordinator]:
         """Wait a moment, or until something stirs; keep the connection alive; the coordinator's messages."""
@@ -363,8 +363,3 @@ class Launcher:
 def _tells_of_a_hang(message: messages.FromCoordinator, start: Start) -> TypeGuard[StopWorkers]:
     """Whether workers elsewhere hang: what ours wait for says who keeps whom waiting, so their stacks are kept too."""
     return isinstance(message, StopWorkers) and message.round == start.round and message.reason is Reason.HUNG
-
-
-def _as_error(message: str) -> str:
-    """A message as it is printed: what does not say so already is an error."""
-    return message if message.startswith(("error: ", "Traceback ")) or not message else f"error: {message}"

@@ -81,7 +81,7 @@ def explain(error: Exception, *, doing: str, server: str) -> UserError | None:
     if isinstance(error, ApiException):
         return _explain_refusal(refusal_of(error), doing, server)
     if isinstance(error, ResourceNotFoundError):
-        return missing_kind(str(error), doing=doing)
+        return _missing_kind(str(error), doing)
     if isinstance(error, SSLError):
         return UserError(
             f"{doing}: {server} cannot be trusted: {words(error)}",
@@ -97,30 +97,28 @@ def explain(error: Exception, *, doing: str, server: str) -> UserError | None:
     return None
 
 
-def missing_kind(text: str, *, doing: str) -> UserError:
-    """UserError for a kind of object that the cluster does not know; `text` names it."""
-    fixes = [fix for group, fix in INSTALL.items() if group in text]
-    return UserError(
-        f"{doing}: the cluster does not know this kind of object ({text})",
-        expected="its CustomResourceDefinition",
-        fix=fixes[0] if fixes else "install what serves it, or leave it out of the values",
-    )
+def _missing_kind(text: str, doing: str) -> UserError:
+    """For a kind of object that the cluster does not know; `text` names it."""
+    found = f"{doing}: the cluster does not know this kind of object ({text})"
+    fix = _install(text) or "install what serves it, or leave it out of the values"
+    return UserError(found, expected="its CustomResourceDefinition", fix=fix)
 
 
-def outdated_kind(text: str, *, doing: str) -> UserError:
-    """UserError for a kind whose definition lacks a field that is given; `text` names both."""
-    fixes = [fix for group, fix in INSTALL.items() if group in text]
-    return UserError(
-        f"{doing}: {text}",
-        expected="a CustomResourceDefinition that has the field",
-        fix=fixes[0] if fixes else "install a newer version of what serves the kind",
-    )
+def _outdated_kind(text: str, doing: str) -> UserError:
+    """For a kind whose definition lacks a field that is given; `text` names both."""
+    fix = _install(text) or "install a newer version of what serves the kind"
+    return UserError(f"{doing}: {text}", expected="a CustomResourceDefinition that has the field", fix=fix)
+
+
+def _install(text: str) -> str | None:
+    """What serves the API group that is named in `text`."""
+    return next((fix for group, fix in INSTALL.items() if group in text), None)
 
 
 def _explain_refusal(found: Refusal, doing: str, server: str) -> UserError:
     said = f"{doing}: {found.message or f'{found.code} {found.reason}'}"
     if _UNKNOWN_FIELD in found.message:
-        return outdated_kind(found.message, doing=doing)
+        return _outdated_kind(found.message, doing)
     match found.code:
         case HTTPStatus.UNAUTHORIZED:
             return UserError(
@@ -135,7 +133,7 @@ def _explain_refusal(found: Refusal, doing: str, server: str) -> UserError:
                 fix="ask the cluster's administrator for a Role with this verb, or use --namespace or --context",
             )
         case HTTPStatus.NOT_FOUND if not found.is_object:
-            return missing_kind(found.message, doing=doing)
+            return _missing_kind(found.message, doing)
         case HTTPStatus.NOT_FOUND if "namespaces" in found.message:
             return UserError(said, expected="a namespace that is there", fix="create it: kubectl create namespace NAME")
         case HTTPStatus.NOT_FOUND:

@@ -34,7 +34,7 @@ from trainer.elastic.rounds import Decision, End, Finish, Rules, Stop, Wait, cau
 from trainer.elastic.signals import StopSignals
 from trainer.elastic.status import RunStatus
 from trainer.elastic.workers import Report
-from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, Fenced
+from trainer.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, Fenced, as_error
 from trainer.metrics.process import process_started
 from trainer.ray.desk import Mail, News, open_desk
 from trainer.ray.group import GroupConfig
@@ -236,7 +236,7 @@ class Driver:
         self._decision = finish
         self._show()
         if finish.exit_code != EXIT_FINISHED:
-            _say(finish.message if finish.message.startswith("error: ") else f"error: {finish.message}")
+            _say(as_error(finish.message))
             explain_end(finish.message)
         return finish.exit_code
 

@@ -122,15 +122,6 @@ class RayTraining(Training):
         """The driver's /status."""
         return read_status(self.http_port)
 
-    def wait_for_steps(self, attempt: str, steps: int) -> None:
-        """Wait until an attempt has logged so many steps."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while len(self.steps(attempt)) < steps:
-            for process in self.processes:
-                text = process.text
-            assert time.monotonic() < deadline, f"no {steps} steps in {attempt}:\n{text}"
-            time.sleep(0.02)
-
 
 MakeRun = Callable[..., RayTraining]
 
