@@ -7,6 +7,7 @@ eagerly.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -19,6 +20,10 @@ from trainer.parallel.config import ParallelConfig
 
 _log = logging.getLogger(__name__)
 
+_INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
+# What the environment says by itself: torch._dynamo, which is imported later, writes a folder below /tmp into it.
+_chosen = os.environ.get(_INDUCTOR)
+
 
 def use_compile_cache(config: ParallelConfig) -> None:
     """Point inductor and Triton at a folder that outlives the process, unless the environment already does.
@@ -26,8 +31,19 @@ def use_compile_cache(config: ParallelConfig) -> None:
     Must run before torch.compile is first used.
     """
     folder = Path(config.compile_cache) if config.compile_cache else _default_cache()
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+    os.environ[_INDUCTOR] = _chosen or str(folder / "inductor")
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
+
+
+def import_dynamo() -> None:
+    """Import what torch itself imports only when it compiles or checkpoints, without the folder that this leaves."""
+    import torch._dynamo  # noqa: F401
+
+    made = os.environ.get(_INDUCTOR)
+    if _chosen is None and made is not None:
+        del os.environ[_INDUCTOR]
+        with contextlib.suppress(OSError):  # another process keeps something there
+            Path(made).rmdir()
 
 
 def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, int], device: torch.device) -> None:

@@ -16,14 +16,16 @@ from pathlib import Path
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 # Parts of torch that it imports itself only at their first use, which would be each worker's first step.
-import torch._dynamo
 import torch.distributed.checkpoint
 import torch.distributed.fsdp  # noqa: F401
 
 from trainer.elastic.pulse import Pulse
 from trainer.elastic.signals import StopSignals
 from trainer.elastic.workers import REPORT_FOLDER_VARIABLE, stacks_file
+from trainer.parallel.compile import import_dynamo
 from trainer.train.worker import run_worker
+
+import_dynamo()
 
 
 def work(pipe: Connection, reference: str, overrides: tuple[str, ...]) -> int:
