@@ -193,6 +193,8 @@ class Block(nn.Module):
         self.recompute = recompute
         self.parallel = config.residual == "parallel"
         self.dropout = config.dropout
+        self.draws_random = config.dropout > 0
+        """Whether a forward pass draws random numbers, which a recomputation has to draw again; adapters may set it."""
         self.attention_norm = build_norm(config)
         self.attention = Attention(config, attention_backends)
         self.mlp_norm = build_norm(config)
@@ -213,7 +215,7 @@ class Block(nn.Module):
         if self.recompute == "selective":
             extra["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_or_recompute)
         result: Tensor = checkpoint(
-            self._run, x_BTD, rope, mask_B1TS, cache, use_reentrant=False, preserve_rng_state=self.dropout > 0, **extra
+            self._run, x_BTD, rope, mask_B1TS, cache, use_reentrant=False, preserve_rng_state=self.draws_random, **extra
         )
         return result
 

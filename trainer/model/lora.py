@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.model.config import LoraConfig
-from trainer.model.decoder import Decoder
+from trainer.model.decoder import Block, Decoder
 
 DOWN, UP = "lora_down", "lora_up"
 """Names of A [R, D] and B [F, R] beside a layer's `weight`."""
@@ -42,6 +42,8 @@ def add_adapters(model: Decoder, config: LoraConfig) -> None:
     """Replace the targets in every block of `model` by layers with an adapter and freeze everything else, in place."""
     model.requires_grad_(requires_grad=False)
     for block in model.blocks:
+        assert isinstance(block, Block)
+        block.draws_random |= config.dropout > 0
         for target in config.targets:
             parent_name, _, name = target.rpartition(".")
             parent = block.get_submodule(parent_name)

@@ -9,7 +9,7 @@ from trainer.config_file import load_run_config
 from trainer.errors import UserError
 from trainer.model.additions import PlainTensors, is_addition
 from trainer.model.config import GPT2Config, LlamaConfig, LoraConfig, ModelSettings, NeoXConfig, lora_shapes
-from trainer.model.decoder import Decoder
+from trainer.model.decoder import Decoder, Recompute
 from trainer.model.init import initialise
 from trainer.model.lora import add_adapters, is_adapter
 from trainer.model.size import count_adapter_parameters
@@ -21,9 +21,9 @@ CONFIGS = [GPT2Config(**SMALL), LlamaConfig(**SMALL, ffn_width=24), NeoXConfig(*
 TOKENS_BT = torch.arange(24).reshape(2, 12) * 2
 
 
-def adapted(config: ModelSettings, lora: LoraConfig, *, seed: int = 1) -> Decoder:
+def adapted(config: ModelSettings, lora: LoraConfig, *, seed: int = 1, recompute: Recompute = "none") -> Decoder:
     with torch.device("meta"):
-        model = Decoder(config)
+        model = Decoder(config, recompute=recompute)
         add_adapters(model, lora)
     model.to_empty(device="cpu")
     initialise(model, seed)
@@ -86,6 +86,22 @@ def test_dropout_is_of_adapters_alone_and_in_training_alone() -> None:
         assert not torch.equal(model(TOKENS_BT), model(TOKENS_BT))
         model.eval()
         assert torch.equal(model(TOKENS_BT), model(TOKENS_BT))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_a_recomputed_block_drops_again_what_it_dropped(recompute: Recompute) -> None:
+    lora = LoraConfig(rank=2, dropout=0.5, targets=targets_of(CONFIGS[0]))
+    gradients = []
+    for kind in ("none", recompute):
+        model = adapted(CONFIGS[0], lora, recompute=kind)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith("lora_up"):
+                    parameter.fill_(0.1)
+        torch.manual_seed(0)
+        model(TOKENS_BT, TOKENS_BT).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_shapes_are_those_of_the_modules() -> None:
