@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 from trainer.checkpoint.layout import CHECKPOINTS, attempt_name
 from trainer.checkpoint.save import Hashes, Saver, Snapshot
@@ -32,14 +33,16 @@ from trainer.metrics.throughput import ThroughputMeter
 from trainer.metrics.trackers.base import Kind
 from trainer.metrics.trackers.feed import Trackers
 from trainer.train.histograms import Histograms
-from trainer.train.save_clock import SaveClock
+from trainer.train.save_clock import SaveClock, due_by_epochs
 from trainer.train.schedule import lr_factor
 from trainer.train.state import Progress, data_order, random_state, tensors_of
 from trainer.train.step import Flags, StepContext, StepResult, train_step
 
+_AFTER_NONFINITE = "the run resumes from its newest checkpoint: lower optimizer.lr, or look at the data of that batch"
+
 
 class NonFiniteLoss(Exception):
-    """Too many steps in a row had a loss or gradient that is not a number."""
+    """Too many steps in a row had a loss or gradient that is not a number, or the last one of an attempt."""
 
 
 class NotSaved(Exception):
@@ -111,7 +114,7 @@ def train(run: Run) -> Outcome:
     profile_next = False
     reason = "early_stopping" if _out_of_patience(run) else "finished"
     while progress.step < run.total_steps and reason == "finished":
-        started = time.monotonic()
+        started, epoch_before = time.monotonic(), progress.epoch
         run.monitor.clock.enter(Bucket.DATA_LOADING)
         batch = next(run.loader)
         lr = run.step.optimizers.set_lr_factor(lr_factor(config.schedule, progress.step, run.total_steps))
@@ -144,7 +147,9 @@ def train(run: Run) -> Outcome:
             reason = "preempted"
         elif _out_of_patience(run) and not last:
             reason = "early_stopping"
-        due = (result.flags.save or _save_due(run)) and not suspect
+        if suspect and (last or reason != "finished"):
+            _refuse_to_end(run, batch)
+        due = (result.flags.save or _save_due(run, epoch_before)) and not suspect
         if due or last or reason != "finished":
             run.monitor.clock.enter(Bucket.CHECKPOINT_SAVE)
             run.saver.save(_snapshot(run, evaluation))
@@ -208,10 +213,19 @@ def _on_nonfinite(run: Run, batch: Batch, result: StepResult, in_a_row: int) -> 
         _collect(run, wait=True)  # every rank is here: the step's figures are equal on all
         raise NonFiniteLoss(
             f"{found}: the last {in_a_row} steps were not finite, the limit (guard.nonfinite_steps) is {limit}; "
-            "the run resumes from its newest checkpoint: lower optimizer.lr, or look at the data of that batch"
+            f"{_AFTER_NONFINITE}"
         )
     run.console.say(f"{found}: update skipped, {in_a_row} of {limit} in a row")
     return True
+
+
+def _refuse_to_end(run: Run, batch: Batch) -> NoReturn:
+    """Saved, weights that are beyond help would be what every later attempt begins from. Collective."""
+    _collect(run, wait=True)
+    raise NonFiniteLoss(
+        f"step {run.progress.step} (batch {batch.sha256}), the last of this attempt, was not finite, and was not "
+        f"saved; {_AFTER_NONFINITE}"
+    )
 
 
 def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
@@ -249,9 +263,11 @@ def _log_step(run: Run, batch: Batch, result: StepResult, lr: float) -> None:
 
 
 def _log_end(run: Run, reason: str) -> None:
-    """The attempt's account at its orderly end; what follows is time without training."""
+    """The attempt's account at its end; what follows is time without training."""
     head = _record_head(run)
-    run.monitor.event(head, "stopped" if reason == "preempted" else "finished", reason=reason)
+    # Readers take this for a run whose last step is in the store.
+    if run.fenced is None and run.save_error is None:
+        run.monitor.event(head, "stopped" if reason == "preempted" else "finished", reason=reason)
     run.monitor.close(head)
     if run.rank == 0:
         run.pulse.tell(**run.monitor.account(head))
@@ -356,15 +372,12 @@ def _out_of_patience(run: Run) -> bool:
     return bool(patience) and run.progress.evaluations_without_improvement >= patience
 
 
-def _save_due(run: Run) -> bool:
-    """Whether the step just taken ends an interval of `every_steps` or `every_epochs`."""
+def _save_due(run: Run, epoch_before: float) -> bool:
+    """Whether the step just taken, begun at `epoch_before`, ends an interval of `every_steps` or `every_epochs`."""
     settings, progress = run.config.checkpoint, run.progress
     if settings.every_steps and progress.step % settings.every_steps == 0:
         return True
-    if not settings.every_epochs:
-        return False
-    epochs_per_step = progress.epoch / progress.step
-    return progress.epoch // settings.every_epochs > (progress.epoch - epochs_per_step) // settings.every_epochs
+    return due_by_epochs(epoch_before, progress.epoch, settings.every_epochs)
 
 
 def _save_interval_seconds(run: Run, step_seconds: float) -> float | None:

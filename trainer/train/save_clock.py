@@ -1,4 +1,4 @@
-"""When a save is due by the clock. Looked at on rank 0 alone, which tells the others: their clocks differ."""
+"""When a save is due: by the clock, which rank 0 alone looks at, since clocks differ, and by epochs."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ class SaveClock:
     def failed(self, now_seconds: float) -> None:
         """The newest save has failed: the next need not wait for its interval."""
         self._due_seconds = min(self._due_seconds, now_seconds + RETRY_SECONDS)
+
+
+def due_by_epochs(before: float, after: float, every_epochs: float) -> bool:
+    """Whether a step that took a run from one number of epochs to another passed a multiple of `every_epochs`, 0: none.
+
+    Both numbers as the loader counts them: a difference between them would not give the one before back exactly.
+    """
+    return every_epochs > 0 and after // every_epochs > before // every_epochs

@@ -37,6 +37,24 @@ def test_nan_loss_ends_the_run_and_names_the_batch(make_training: MakeTraining, 
     assert training.checkpoints()[-1] < f"step-{int(found[1]) - 2:08d}"
 
 
+@pytest.mark.parametrize("ending", ["last", "stopped"])
+def test_no_attempt_ends_with_weights_that_may_be_broken(training: Training, warm: Warm, ending: str) -> None:
+    assert warm.worker(training, "steps=4").code == 0
+    # The update of step 5 breaks the weights; the limit on steps that are not finite is not reached.
+    broken = ["optimizer.lr=1e38", "guard.nonfinite_steps=100000", "schedule.warmup_steps=0"]
+    if ending == "last":
+        ended = warm.worker(training, *broken, "steps=6", ranks=2)
+        codes, text = ended.codes, ended.text
+    else:
+        (job,) = warm.workers(training, *broken, "steps=100000")
+        job.wait_for("update skipped, 1 of 100000 in a row")
+        os.kill(job.pid, signal.SIGTERM)
+        codes, text = [job.wait()], job.text
+    assert set(codes) == {1}
+    assert re.search(r"error: step \d+ \(batch \w{64}\), the last of this attempt, was not finite, .* not saved", text)
+    assert training.checkpoints() == ["step-00000004-a0001"]
+
+
 def test_a_full_disk_in_the_middle_of_a_save(make_training: MakeTraining, warm: Warm) -> None:
     training = make_training(steps=400, batch={"micro_sequences": 1}, checkpoint={"every_steps": 2})
     (job,) = warm.workers(training)
@@ -64,6 +82,8 @@ def test_a_last_save_that_fails_is_a_failure(make_training: MakeTraining, warm: 
     assert job.wait() == 1
     newest = training.checkpoints()[-1]
     assert f"is lost, the newest checkpoint is {training.run}/checkpoints/{newest}" in job.text
+    events = (training.run / "logs/a0001/events-000.jsonl").read_text().splitlines()
+    assert {json.loads(line)["kind"] for line in events} == {"attempt", "checkpoint", "checkpoint_failed"}
 
 
 def test_two_runs_on_one_store_path(make_training: MakeTraining, warm: Warm) -> None:

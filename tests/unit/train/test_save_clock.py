@@ -1,8 +1,8 @@
-"""When the clock asks for a save."""
+"""When the clock, or the end of an epoch, asks for a save."""
 
 from __future__ import annotations
 
-from trainer.train.save_clock import RETRY_SECONDS, SaveClock
+from trainer.train.save_clock import RETRY_SECONDS, SaveClock, due_by_epochs
 
 
 def test_a_save_is_due_an_interval_after_the_one_before() -> None:
@@ -32,3 +32,10 @@ def test_a_failure_does_not_put_off_a_save_that_is_due_sooner() -> None:
     clock = SaveClock(10.0, 0.0)
     clock.failed(5.0)
     assert clock.due(10.0)
+
+
+def test_a_save_at_the_end_of_each_epoch_and_none_beside_it() -> None:
+    samples = 49
+    due = [step for step in range(1, 4000) if due_by_epochs((step - 1) / samples, step / samples, 1.0)]
+    assert due == list(range(samples, 4000, samples))
+    assert not due_by_epochs(0.9, 1.1, 0.0)
