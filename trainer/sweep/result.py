@@ -41,11 +41,12 @@ class Row(_Part):
     step: int | None
     """Of its newest evaluation, the least of its runs."""
     validation_loss: float | None
-    """Nats per token: the mean over its finished runs, of a combination without one the newest there is."""
+    """Nats per token: the mean over its finished runs, of a combination without one the newest there is; null where the
+    last loss of a finished run is not a number."""
     standard_error: float | None
     """Of that mean, over seeds; null with fewer than two."""
     difference: float | None = None
-    """To the best combination; null where one of them is not finished."""
+    """To the best combination; null where one of them is not finished, or has no loss that is a number."""
     difference_error: float | None = None
     """Standard error of the difference; null where either has none."""
     message: str = ""
@@ -70,7 +71,7 @@ class SweepResult(_Part):
     rows: tuple[Row, ...]
     """Finished ones first, best first."""
     best: Row | None
-    """Null as long as nothing is finished."""
+    """Null as long as nothing is finished with a loss."""
     edges: tuple[Edge, ...]
     notes: tuple[str, ...]
     """What to make of it, in sentences."""
@@ -91,7 +92,7 @@ def make_result(
         settings = {key: value for key, value in standing.point.settings.items() if key != SEED}
         groups.setdefault(canonical(settings), []).append(standing)
     rows = sorted((_row(group, failures, given_up) for group in groups.values()), key=_order)
-    best = rows[0] if rows and rows[0].state == "finished" else None
+    best = rows[0] if rows and rows[0].state == "finished" and rows[0].validation_loss is not None else None
     compared = tuple(_compared(row, best) for row in rows)
     edges = tuple(_edges(best, compared)) if best else ()
     return SweepResult(
@@ -110,6 +111,8 @@ def _row(group: Sequence[Standing], failures: Mapping[str, str], given_up: froze
     state = min(states, key=order.index)
     done = [one for one in group if one.finished]
     losses = [one.loss for one in done or group if one.loss is not None]
+    if len(losses) < len(done):  # without the seed that diverged the others' mean would flatter the combination
+        losses = []
     steps = [max(one.validation) for one in done or group if one.validation]
     return Row(
         runs=tuple(one.point.name for one in group),
@@ -174,8 +177,11 @@ def is_number(value: object) -> bool:
 def _notes(rows: Sequence[Row], edges: Sequence[Edge]) -> list[str]:
     notes = []
     done = [row for row in rows if row.state == "finished"]
-    if len(done) > 1:
-        notes.append(_verdict(done[1]))
+    known = [row for row in done if row.validation_loss is not None]
+    if len(known) > 1:
+        notes.append(_verdict(known[1]))
+    if len(known) < len(done):
+        notes.append(f"{len(done) - len(known)} of {len(rows)} finished with a loss that is not a number")
     notes += [
         f"the best {edge.key}, {edge.value:g}, is the {edge.side} that was tried: widen the range, "
         f"--over {edge.key}=...,{edge.try_next:g}"

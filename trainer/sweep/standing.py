@@ -43,8 +43,8 @@ class Standing:
 
     @property
     def loss(self) -> float | None:
-        """The newest validation loss."""
-        return list(self.validation.values())[-1] if self.validation else None
+        """The newest validation loss; None also where that is not a number."""
+        return self.report.report.validation_loss if self.report is not None else None
 
 
 def ended_well(run: RunReport) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,11 +30,12 @@ def points(*over: str) -> tuple[Point, ...]:
 
 
 def standing(point: Point, loss: float | None, *, finished: bool = True) -> Standing:
-    """A run with validation losses 0.5 above `loss` at step 10 and `loss` at step 20; None: not begun."""
+    """A run with validation losses 0.5 above `loss` at step 10 and `loss` at step 20; None: not begun; NaN: 3.5 at step
+    10 and at step 20 none that is a number."""
     if loss is None:
         return Standing(point)
     files = RunFiles(f"runs/{point.name}", point.name)
-    for step, value in ((10, loss + 0.5), (20, loss)):
+    for step, value in ((10, 3.5 if math.isnan(loss) else loss + 0.5), (20, loss)):
         files.training.append(training_line(1, 0.0, {"step": step, "tokens": step * 4096, "validation_loss": value}))
     files.last_sign[1] = 1.0
     if finished:
@@ -56,6 +58,19 @@ def test_rows_are_sorted_with_differences_to_the_best() -> None:
     assert result.edges == ()
     assert any("one seed each" in note for note in result.notes)
     assert any("1 of 4 not finished" in note for note in result.notes)
+
+
+def test_a_run_whose_last_loss_is_no_number_has_none_and_is_not_the_best() -> None:
+    result = result_of({1e-3: math.nan, 2e-3: 3.6, 4e-3: math.nan})
+    assert [row.validation_loss for row in result.rows] == [3.6, None, None]
+    assert result.best == result.rows[0]
+    assert result.rows[1].difference is None
+    assert result.notes == ("2 of 3 finished with a loss that is not a number",)
+    assert result_of({1e-3: math.nan, 2e-3: math.nan}).best is None
+
+    made = points("optimizer.lr=1e-3", "seed=1,2")
+    standings = [standing(made[0], 3.0), standing(made[1], math.nan)]
+    assert make_result("x", KEYS[:1] + KEYS[2:], standings, failures={}).rows[0].validation_loss is None
 
 
 def test_seeds_give_a_mean_and_its_error() -> None:

@@ -78,7 +78,7 @@ def _report(files: RunFiles, rows: tuple[AttemptRow, ...], kept: tuple[TrainingL
         tokens=tokens,
         epoch=_last(kept, "epoch"),
         loss=_last(kept, "loss"),
-        validation_loss=validation[-1] if validation else None,
+        validation_loss=next((line.validation_loss for line in reversed(kept) if line.evaluated), None),
         best_validation_loss=min(validation, default=None),
         nonfinite_lines=sum(line.nonfinite for line in files.training),
         end=_run_end(rows, step, planned),

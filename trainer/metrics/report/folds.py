@@ -51,6 +51,8 @@ class TrainingLine(NamedTuple):
     tokens: int | None
     epoch: float | None
     loss: float | None
+    evaluated: bool
+    """Whether it is of an evaluation, whose `validation_loss` is None where it was not a number."""
     validation_loss: float | None
     tokens_per_second: float | None
     step_seconds: float | None
@@ -70,6 +72,7 @@ def training_line(attempt: int, seconds: float | None, record: Record) -> Traini
         whole(record, "tokens"),
         number(record, "epoch"),
         number(record, "loss"),
+        "validation_loss" in record,
         number(record, "validation_loss"),
         number(record, "tokens_per_second"),
         number(record, "step_seconds"),

@@ -151,9 +151,12 @@ def _add(found: Found, url: str, files: RunFiles) -> None:
     if not ended_well(report):
         found.skipped[url] = "it is not finished, so its schedule has not come to its end"
         return
-    lines = [line for line in report.kept if line.validation_loss is not None and line.tokens]
-    if not lines or lines[-1].validation_loss is None:
+    lines = [line for line in report.kept if line.evaluated and line.tokens]
+    if not lines:
         found.skipped[url] = "it has no validation loss (evaluate.every_steps)"
+        return
+    if lines[-1].validation_loss is None:
+        found.skipped[url] = "its last validation loss is not a number"
         return
     try:
         config = validate_run(files.config, source=url)

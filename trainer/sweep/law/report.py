@@ -133,6 +133,7 @@ def make_report(
         loss = law.loss(parameters, tokens)
         predictions.append(Prediction(parameters=parameters, tokens=tokens, loss=loss, interval=spread))
     optimum = _optimum(law, resampled, flops) if flops is not None else None
+    optima = (optimum,) if optimum is not None else ()
     doubts = _doubts(law, fitted)
     if flops is not None and optimum is None:
         doubts.append("there is no best size for these FLOP: by this law the loss falls with one of size and text only")
@@ -144,8 +145,8 @@ def make_report(
         points=fitted,
         largest_residual=max(abs(point.residual) for point in fitted),
         predictions=tuple(predictions),
-        optima=(optimum,) if optimum is not None else (),
-        warnings=(*warnings, *doubts, *_far(points, parameters, tokens)),
+        optima=optima,
+        warnings=(*warnings, *doubts, *_far(points, [*predictions, *optima])),
     )
 
 
@@ -203,15 +204,16 @@ def _doubts(law: Fit, points: Sequence[FittedPoint]) -> list[str]:
     return told
 
 
-def _far(points: Sequence[LawPoint], parameters: float | None, tokens: float | None) -> list[str]:
-    """Questions that lie further from the runs than ten times."""
+def _far(points: Sequence[LawPoint], answers: Sequence[Prediction | Optimum]) -> list[str]:
+    """Answers that lie further from the runs than ten times."""
     told = []
-    for what, asked, known in (
-        ("parameters", parameters, [point.parameters for point in points]),
-        ("tokens", tokens, [point.tokens for point in points]),
-    ):
-        if asked is not None and not min(known) / 10 <= asked <= max(known) * 10:
-            told.append(f"{asked:.3g} {what} are far from those of the runs, {min(known):.3g} to {max(known):.3g}")
+    for answer in answers:
+        for what, asked, known in (
+            ("parameters", answer.parameters, [point.parameters for point in points]),
+            ("tokens", answer.tokens, [point.tokens for point in points]),
+        ):
+            if not min(known) / 10 <= asked <= max(known) * 10:
+                told.append(f"{asked:.3g} {what} are far from those of the runs, {min(known):.3g} to {max(known):.3g}")
     return told
 
 

@@ -60,6 +60,23 @@ def test_unfinished_runs_are_left_out_by_name(store: Path) -> None:
     assert [line for line in warnings_of(found) if str(stopped) in line and "not finished" in line]
 
 
+def test_a_run_that_diverged_at_its_end_is_no_point(store: Path) -> None:
+    lines = store / "w64-t1000000/logs/a0001/training-000.jsonl"
+    first, last = (json.loads(line) for line in lines.read_text().splitlines())
+    lines.write_text(json.dumps(first) + "\n" + json.dumps({**last, "validation_loss": None}) + "\n")
+    found = read_points([str(store)])
+    assert len(found.points) == 8
+    assert list(found.skipped.values()) == ["its last validation loss is not a number"]
+
+
+def test_an_optimum_far_from_the_runs_is_warned_of(store: Path) -> None:
+    report = report_law(LawRequest([str(store)], flops="1e21", bootstrap=2), lambda _: None)
+    assert [text.split(" ", 1)[1].split(" of ")[0] for text in report.warnings] == [
+        "parameters are far from those",
+        "tokens are far from those",
+    ]
+
+
 def test_runs_of_two_tokenizers_are_no_law(store: Path) -> None:
     write_run(store, 32, 10**6, overrides=("model.vocab_size=512",))
     with pytest.raises(UserError, match="vocabularies of 512, 8192"):
