@@ -87,7 +87,8 @@ class RunExporter(Collector):
         self._run = ""
         self._values: dict[str, dict[Labels, float]] = {name: {} for name in METRICS}
         self._formed_a_round = False
-        self._attempt = ""
+        self._attempt = 0
+        """Number of the attempt that totals came of last."""
         self._told: dict[str, float] = {}
         """Totals of `_attempt` that are counted already."""
         self._bounds = (*(f"{bound:g}" for bound in STEP_SECONDS), "+Inf")
@@ -165,7 +166,7 @@ class RunExporter(Collector):
                 self._values[name] = {(label,): value for label, value in fields[key].items() if value is not None}
         self._speed |= {key: fields[key] for key in ("tokens_per_second", "mfu_ratio") if key in fields}
         if "attempt" in fields:
-            self._set("trainer_attempt", int(fields["attempt"][1:]))
+            self._set("trainer_attempt", _number(fields["attempt"]))
         if fields.get("last_checkpoint"):
             self._set("trainer_checkpoint_last_timestamp_seconds", _timestamp(fields["last_checkpoint"]["time"]))
         if "totals" in fields:
@@ -198,7 +199,8 @@ class RunExporter(Collector):
 
     def _take_totals(self, totals: Mapping[str, Any]) -> None:
         """totals: of the attempt named in it. A process that came in its middle begins at 0 with what follows."""
-        attempt = str(totals["attempt"])
+        # A number: as text a10000 would come before a9999.
+        attempt = _number(totals["attempt"])
         if attempt < self._attempt:
             return  # said before the newer attempt began, and came late
         counts = dict(zip(self._bounds, totals["step_durations"], strict=True))
@@ -239,6 +241,11 @@ def _cumulated(counts: Mapping[str, float]) -> Iterator[tuple[str, float]]:
     for bound, count in counts.items():
         total += count
         yield bound, total
+
+
+def _number(attempt: str) -> int:
+    """3 of a0003."""
+    return int(attempt.removeprefix("a"))
 
 
 def _timestamp(time: str | None) -> float | None:

@@ -61,6 +61,14 @@ def test_totals_are_counted_over_attempts_and_lost_messages() -> None:
     assert value(status, "trainer_restarts_total", reason="Hung") == 0
 
 
+def test_the_ten_thousandth_attempt_counts_as_those_before() -> None:
+    status = RunStatus()
+    status.round_formed(None)
+    for number, attempt in enumerate(("a9999", "a10000", "a10001"), start=1):
+        status.report(totals(attempt, steps=5))
+        assert value(status, "trainer_steps_total") == 5 * number
+
+
 def test_a_coordinator_that_takes_over_counts_what_follows() -> None:
     status = RunStatus()
     status.report(totals("a0007", steps=1000, step_durations_sum=50.0))
