@@ -165,6 +165,10 @@ def _edges(best: Row, rows: Sequence[Row]) -> list[Edge]:
         lowest = value == tried[0]
         ratio = tried[0] / tried[1] if lowest else tried[-1] / tried[-2]
         beyond = float(f"{value * ratio:.3g}")
+        if all(isinstance(other, int) for other in tried):
+            beyond = round(beyond)
+        if not beyond or beyond in tried:  # nothing lies beyond 1
+            continue
         found.append(Edge(key=key, side="lowest" if lowest else "highest", value=value, try_next=beyond))
     return found
 

@@ -99,6 +99,14 @@ def test_a_best_at_the_edge_asks_for_a_wider_range(losses: dict[float, float | N
     assert any("widen" in note for note in result.notes)
 
 
+def test_beyond_whole_numbers_lies_a_whole_number() -> None:
+    for tried, beyond in (((6, 8, 16), [4]), ((1, 2, 4), [])):
+        made = points(f"batch.micro_sequences={','.join(map(str, tried))}", "batch.sequences=16")
+        standings = [standing(point, 3.0 + number) for number, point in enumerate(made)]
+        edges = make_result("x", KEYS, standings, failures={}).edges
+        assert [edge.try_next for edge in edges if edge.key == "batch.micro_sequences"] == beyond
+
+
 def test_two_values_are_a_choice_and_no_range() -> None:
     assert result_of({1e-3: 3.0, 2e-3: 3.1}).edges == ()
 
