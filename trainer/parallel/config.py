@@ -28,4 +28,4 @@ class ParallelConfig(Settings):
     compile: bool = False
     """Compile each block with torch.compile; falls back to eager execution, and says so, when that fails."""
     compile_cache: str | None = None
-    """Folder of the persistent compile cache; by default `gpt-run/inductor` in the user's cache folder."""
+    """Folder of the persistent compile cache; by default `gpt-run/compile` in the user's cache folder."""

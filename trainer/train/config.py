@@ -16,6 +16,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
+DecayRate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BatchConfig(Settings):
@@ -34,7 +35,7 @@ class AdamWConfig(Settings):
     """Picks this optimizer."""
     lr: PositiveFloat = 3e-4
     """Peak learning rate; the schedule multiplies it."""
-    betas: tuple[Ratio, Ratio] = (0.9, 0.95)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.95)
     """Decay rates of the two moments."""
     eps: PositiveFloat = 1e-8
     """Added to the denominator."""
@@ -51,9 +52,9 @@ class MuonConfig(Settings):
     """Picks this optimizer."""
     lr: PositiveFloat = 3e-4
     """Peak learning rate of both parts: Muon's update is scaled to AdamW's root mean square (arXiv:2502.16982)."""
-    momentum: Ratio = 0.95
+    momentum: DecayRate = 0.95
     """Momentum of Muon, with Nesterov's form."""
-    betas: tuple[Ratio, Ratio] = (0.9, 0.95)
+    betas: tuple[DecayRate, DecayRate] = (0.9, 0.95)
     """Decay rates of AdamW's moments."""
     eps: PositiveFloat = 1e-8
     """Added to AdamW's denominator."""

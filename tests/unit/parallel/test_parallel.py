@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from trainer.errors import UserError
+from trainer.parallel.compile import use_compile_cache
 from trainer.parallel.config import ParallelConfig
 from trainer.parallel.mesh import shard_group_size
 from trainer.parallel.precision import LossScaler, check_precision
@@ -23,6 +27,16 @@ from trainer.parallel.precision import LossScaler, check_precision
 )
 def test_ranks_that_share_a_copy(config: ParallelConfig, expected: int) -> None:
     assert shard_group_size(config, world_size=8, local_world_size=4) == expected
+
+
+def test_the_compile_cache_is_where_its_setting_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, "")  # put back at the end
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    use_compile_cache(ParallelConfig())
+    folder = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent.relative_to(tmp_path)
+    assert f"`{folder}`" in str(ParallelConfig.model_fields["compile_cache"].description)
 
 
 def test_groups_of_unequal_size_are_refused() -> None:
