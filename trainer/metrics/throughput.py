@@ -20,7 +20,7 @@ class Throughput:
 
 
 class ThroughputMeter:
-    """Measures the interval since its last reading; time spent outside of steps is taken off by `pause`."""
+    """Measures the interval since its last reading; time of evaluations is taken off by `pause`."""
 
     def __init__(
         self, *, tokens_per_step: int, flops_per_token: int, peak_flops_per_second: float | None, world_size: int
@@ -41,7 +41,7 @@ class ThroughputMeter:
         self._steps += 1
 
     def pause(self, seconds: float) -> None:
-        """Leave `seconds` of evaluation or waiting for a save out of the interval."""
+        """Leave `seconds` of an evaluation out of the interval; what steps wait for saves counts."""
         self._paused_seconds += seconds
 
     def read(self, now_seconds: float, steps_left: int) -> Throughput:

@@ -20,7 +20,7 @@ from trainer.model.decoder import Decoder
 from trainer.settings import what_counts
 from trainer.train.optimizer import Optimizers
 
-# Log lines kept in a checkpoint, so that a report can draw the curve without the logs.
+# Log lines kept in a checkpoint: whoever has that alone still has the newest part of the curve.
 _HISTORY_LINES = 2000
 # What decides which sequences a step reads. A key that is added here is marked `Added` where it is defined.
 ORDER_KEYS = ("batch.sequences", "sequence_length", "seed", "data.shuffle_group_bytes")
