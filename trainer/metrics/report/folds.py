@@ -195,7 +195,8 @@ class PerformanceFold:
         self._point_number += 1
         self.points.append(GoodputPoint(seconds, tuple(goodput.get(bucket, 0.0) for bucket in Bucket)))
         if len(self.points) > _MOST_POINTS:
-            self.points, self._every, self._point_number = self.points[1::2], 2 * self._every, 0
+            # Their number is odd: the last one stays.
+            self.points, self._every, self._point_number = self.points[::2], 2 * self._every, 0
 
     def _add_host(self, host: Record) -> None:
         if isinstance(name := host.get("host"), str):

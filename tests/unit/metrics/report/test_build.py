@@ -11,6 +11,7 @@ import pytest
 from tests.unit.metrics.report.conftest import PRICE, Run, account, gpu, training
 from trainer.errors import UserError
 from trainer.metrics.report import report_run
+from trainer.metrics.report.folds import PerformanceFold
 
 
 def test_the_curve_has_no_fork(killed_and_scaled: Run) -> None:
@@ -237,3 +238,11 @@ def test_many_warnings_are_counted(new_run: Callable[..., Run]) -> None:
     assert len(report.attempts) == 30
     assert len(report.warnings) == 21
     assert report.warnings[-1] == "and 10 more warnings"
+
+
+def test_the_last_point_of_the_account_stays_however_many_lines_there_are() -> None:
+    fold = PerformanceFold()
+    for second in range(10_000):
+        fold.add(1, float(second), {"goodput_seconds": {"training": second + 1.0}})
+        assert fold.points[-1].seconds == second
+    assert 2000 < len(fold.points) < 4097
