@@ -26,7 +26,10 @@ def refused(**changes: Any) -> list[str]:
         ({"optimizer": {"type": "adamm"}}, "optimizer.type: found 'adamm'; expected one of 'adamw', 'muon'"),
         ({"optimizer": "adamw"}, "optimizer: found 'adamw'; expected a section with keys of its own"),
         ({"optimizer": {"type": "adamw", "betas": 0.9}}, "optimizer.betas: found 0.9; expected a list"),
-        ({"optimizer": {"type": "adamw", "betas": [0.9, 1]}}, "optimizer.betas.1: found 1; expected a number less than 1"),
+        (
+            {"optimizer": {"type": "adamw", "betas": [0.9, 1]}},
+            "optimizer.betas.1: found 1; expected a number less than 1",
+        ),
         ({"optimizer": {"type": "adamw", "lr": "no"}}, "optimizer.lr: found 'no'; expected a valid number"),
         ({"batch": {"sequences": 0}}, "batch.sequences: found 0; expected a number greater than or equal to 1"),
         ({"epochs": float("inf"), "steps": None}, "epochs: found inf; expected a finite number"),

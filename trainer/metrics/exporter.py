@@ -147,11 +147,21 @@ class RunExporter(Collector):
             recovery = self._reported_recovery + self._idle_seconds
             self._raise_to("trainer_goodput_seconds_total", Bucket.INFRA_RECOVERY, recovery)
             self._set("trainer_run_goodput_seconds", recovery, Bucket.INFRA_RECOVERY)
+            self._fall_with_recovery()
+        if not world_size:  # their workers are gone, and others may use them
+            self._take_places(_OF_A_GPU | _OF_A_HOST, {})
         self._looked_at = now if idle else None
         # Between two worlds nobody trains, whatever was measured before.
         for key, name in (("tokens_per_second", "trainer_tokens_per_second"), ("mfu_ratio", "trainer_mfu_ratio")):
             value = self._speed.get(key)
             self._set(name, value if value is None or phase in _STEPPING else 0.0)
+
+    def _fall_with_recovery(self) -> None:
+        """Training's share of a life that goes on without it."""
+        seconds = self._values["trainer_run_goodput_seconds"]
+        training, total = seconds.get((Bucket.TRAINING,), 0.0), sum(seconds.values())
+        if training:
+            self._set("trainer_run_goodput_ratio", training / total)
 
     def report(self, fields: Mapping[str, Any]) -> None:
         """What rank 0 tells; keys that are none of ours are passed over."""

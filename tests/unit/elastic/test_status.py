@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from trainer.elastic.rounds import Finish, Seen, Wait
@@ -109,6 +110,27 @@ def test_time_without_workers_is_recovery_until_the_next_attempt_says_so_itself(
     assert value(status, "trainer_goodput_seconds_total", bucket="infra_recovery") == 30
 
 
+def test_the_share_of_training_falls_while_nobody_trains() -> None:
+    status = RunStatus()
+    status.round_formed(None)
+    status.report({**totals("a0001"), **account(training=60.0, init=40.0), "goodput_ratio": 0.6})
+    status.look_at("small", NOBODY, Wait("suspended"), now=0.0)
+    status.look_at("small", NOBODY, Wait("suspended"), now=100.0)
+    assert value(status, "trainer_run_goodput_ratio") == 0.3
+
+
+def test_nobody_keeps_a_gpu_busy_whose_workers_are_gone() -> None:
+    status = RunStatus()
+    status.report(
+        {"gpus": [{"node": "a", "gpu": 0, "utilization_ratio": 0.9}], "hosts": [{"host": "a", "cpu_ratio": 1}]}
+    )
+    assert value(status, "trainer_gpu_utilization_ratio", node="a") == 0.9
+    status.look_at("small", NOBODY, Wait("suspended"), now=0.0)
+    for name in ("trainer_gpu_utilization_ratio", "trainer_node_cpu_ratio"):
+        with pytest.raises(KeyError):
+            value(status, name)
+
+
 def test_nobody_trains_at_the_speed_of_before() -> None:
     status = RunStatus()
     status.report({"phase": "training", "tokens_per_second": 500.0, "mfu_ratio": 0.4})
@@ -152,6 +174,7 @@ def test_every_metric_of_the_catalogue_can_be_filled_and_odd_labels_survive() ->
         }
     )
     status.look_at("small", NOBODY, Wait(""), now=1.0)
+    status.report(places)
     families = {family.name: family for family in text_string_to_metric_families(status.metrics().decode())}
     names = {name.removesuffix("_total") if METRICS[name].kind == "counter" else name for name in METRICS}
     assert {name for name, family in families.items() if family.samples} == names
