@@ -110,7 +110,15 @@ def run_on_cluster(
         if progress.running:
             _pause(signals, sleep)
     standings = [_look_again(one, stores[one.point.name], say) for one in before]
-    result = make_result(sweep.name, sweep.keys, standings, failures=progress.failures, advice=sweep.advice)
+    result = make_result(
+        sweep.name,
+        sweep.keys,
+        standings,
+        failures=progress.failures,
+        advice=sweep.advice,
+        # A job that is over stays, and would be reported again.
+        retry="delete what is there of their jobs, and the same command tries them again",
+    )
     if signals.requested and progress.running:
         say(f"{len(progress.running)} jobs go on; the same command watches them, `gpt-run job suspend NAME` stops one")
     code = EXIT_PREEMPTED if signals.requested else EXIT_FAILED if progress.failures else EXIT_FINISHED

@@ -85,8 +85,12 @@ def make_result(
     failures: Mapping[str, str],
     given_up: frozenset[str] | set[str] = frozenset(),
     advice: Sequence[str] = (),
+    retry: str = "the same command tries them again",
 ) -> SweepResult:
-    """The result of what the runs' files say; `failures` maps runs that failed just now to why."""
+    """The result of what the runs' files say.
+
+    failures: runs that failed just now, and why; retry: how they are tried again.
+    """
     groups: dict[str, list[Standing]] = {}
     for standing in standings:
         settings = {key: value for key, value in standing.point.settings.items() if key != SEED}
@@ -101,7 +105,7 @@ def make_result(
         rows=compared,
         best=compared[0] if best else None,
         edges=edges,
-        notes=(*_notes(compared, edges), *advice),
+        notes=(*_notes(compared, edges, retry), *advice),
     )
 
 
@@ -178,7 +182,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _notes(rows: Sequence[Row], edges: Sequence[Edge]) -> list[str]:
+def _notes(rows: Sequence[Row], edges: Sequence[Edge], retry: str) -> list[str]:
     notes = []
     done = [row for row in rows if row.state == "finished"]
     known = [row for row in done if row.validation_loss is not None]
@@ -192,7 +196,7 @@ def _notes(rows: Sequence[Row], edges: Sequence[Edge]) -> list[str]:
         for edge in edges
     ]
     for state, words in (
-        ("failed", "failed; the same command tries them again"),
+        ("failed", f"failed; {retry}"),
         ("given up", "given up by --halving; without it the same command trains them to the end"),
     ):
         if count := sum(row.state == state for row in rows):

@@ -96,6 +96,11 @@ def test_failures_are_told_and_the_others_go_on(made: Sweep, tmp_path: Path) -> 
     assert "Failed: why" in messages[names[1]]
     assert "no quota" in messages[names[2]]
     assert any(line.startswith(f"{names[1]}: failed") for line in said)
+    # A job that is over is not submitted again.
+    assert any("delete what is there of their jobs" in note for note in outcome.result.notes)
+    submitted = list(jobs.submitted)
+    run(made, jobs, tmp_path)
+    assert names[1] not in jobs.submitted[len(submitted) :]
 
 
 def test_a_stop_leaves_jobs_alone_and_the_same_command_watches_them(made: Sweep, tmp_path: Path) -> None:
