@@ -5,6 +5,7 @@ Whoever reaches the coordinator's port can send a beat, so nothing else gets thr
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -23,9 +24,17 @@ def _is_time(text: str) -> str:
     return text
 
 
+def _or_null(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+AttemptName = Annotated[str, Field(pattern=r"^a\d{4,9}$")]
 Time = Annotated[str, Field(max_length=64), AfterValidator(_is_time)]
-Seconds = Annotated[dict[str, float], Field(max_length=_MOST_LABELS)]
-Figures = Annotated[dict[str, float | None], Field(max_length=_MOST_LABELS)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Figure = Annotated[float | None, AfterValidator(_or_null)]
+"""Null where it is not a number, which JSON has no word for."""
+Seconds = Annotated[dict[str, Number], Field(max_length=_MOST_LABELS)]
+Figures = Annotated[dict[str, Figure], Field(max_length=_MOST_LABELS)]
 
 
 class _Fields(BaseModel):
@@ -44,34 +53,34 @@ class NewestCheckpoint(_Fields):
 class Cost(_Fields):
     """In `currency`."""
 
-    spent: float | None
-    remaining: float | None
-    lost: float | None
-    per_billion_tokens: float | None
+    spent: Figure
+    remaining: Figure
+    lost: Figure
+    per_billion_tokens: Figure
     currency: str
 
 
 class Totals(_Fields):
     """Of one attempt since its begin."""
 
-    attempt: str
+    attempt: AttemptName
     tokens: Count
     steps: Count
-    flops: float
+    flops: Number
     nonfinite_steps: Count
-    checkpoint_stall_seconds: float
+    checkpoint_stall_seconds: Number
     checkpoint_failures: Count
     step_durations: Annotated[
         tuple[Count, ...], Field(min_length=len(STEP_SECONDS) + 1, max_length=len(STEP_SECONDS) + 1)
     ]
-    step_durations_sum: float
+    step_durations_sum: Number
 
 
 class Gpu(_Fields):
     """A GPU and what was measured of it."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | float | None]
+    __pydantic_extra__: dict[str, str | Figure]
 
     node: str
     gpu: Count
@@ -81,7 +90,7 @@ class Host(_Fields):
     """A machine and what was measured of it."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, str | float | None]
+    __pydantic_extra__: dict[str, str | Figure]
 
     host: str
 
@@ -90,24 +99,24 @@ class Reported(_Fields):
     """What changed since the last beat; fields that were not given are left out of `fields`."""
 
     phase: str | None = None
-    attempt: Annotated[str, Field(pattern=r"^a\d{4,9}$")] | None = None
+    attempt: AttemptName | None = None
     step: Count | None = None
     steps_total: Count | None = None
     tokens: Count | None = None
-    loss: float | None = None
-    validation_loss: float | None = None
-    lr: float | None = None
-    grad_norm: float | None = None
-    tokens_per_second: float | None = None
-    mfu_ratio: float | None = None
+    loss: Figure = None
+    validation_loss: Figure = None
+    lr: Figure = None
+    grad_norm: Figure = None
+    tokens_per_second: Figure = None
+    mfu_ratio: Figure = None
     last_progress_time: Time | None = None
     eta_time: Time | None = None
     checkpoint_bytes: Count | None = None
-    checkpoint_duration_seconds: float | None = None
-    checkpoint_interval_seconds: float | None = None
+    checkpoint_duration_seconds: Figure = None
+    checkpoint_interval_seconds: Figure = None
     last_checkpoint: NewestCheckpoint | None = None
     slowest_rank: Count | None = None
-    goodput_ratio: float | None = None
+    goodput_ratio: Figure = None
     cost: Cost | None = None
     shares: Figures = {}
     rank_step_seconds: Figures = {}

@@ -230,7 +230,7 @@ class RunExporter(Collector):
     def _take_places(self, names: Mapping[str, str], places: Mapping[Labels, Mapping[str, Any]]) -> None:
         """Figures of GPUs or hosts, by their labels; those of before are gone."""
         for key, name in names.items():
-            self._values[name] = {labels: place[key] for labels, place in places.items() if key in place}
+            self._values[name] = {labels: place[key] for labels, place in places.items() if place.get(key) is not None}
 
     def _set(self, name: str, value: float | None, *labels: str) -> None:
         if value is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import ValidationError
 
+from trainer.elastic.reported import Reported
 from trainer.elastic.rounds import Finish, Seen, Wait
 from trainer.elastic.status import RunStatus
 from trainer.metrics.catalogue import METRICS, STEP_SECONDS
@@ -129,6 +132,28 @@ def test_nobody_keeps_a_gpu_busy_whose_workers_are_gone() -> None:
     for name in ("trainer_gpu_utilization_ratio", "trainer_node_cpu_ratio"):
         with pytest.raises(KeyError):
             value(status, name)
+
+
+def test_what_is_not_a_number_is_null_and_not_broken_json() -> None:
+    status = RunStatus()
+    nan = float("nan")
+    said = {"loss": 2.0, "validation_loss": nan, "grad_norm": float("inf"), "shares": {"data": nan, "other": 1.0}}
+    places = {"hosts": [{"host": "a", "cpu_ratio": nan}]}
+    fields = Reported.model_validate({**said, **places}).fields
+    assert json.loads(json.dumps(fields, allow_nan=False)) == {
+        "loss": 2.0,
+        "validation_loss": None,
+        "grad_norm": None,
+        "shares": {"data": None, "other": 1.0},
+        "hosts": [{"host": "a", "cpu_ratio": None}],
+    }
+    status.report(fields)
+    assert value(status, "trainer_loss") == 2
+    with pytest.raises(KeyError):
+        value(status, "trainer_validation_loss")
+    for attempt in ("a12", "0001", "a0001\n"):
+        with pytest.raises(ValidationError):
+            Reported.model_validate(totals(attempt))
 
 
 def test_nobody_trains_at_the_speed_of_before() -> None:
