@@ -130,18 +130,25 @@ def _different(choices: Iterable[Choice], wanted: int) -> list[Choice]:
 
 def _points(raw: dict[str, Any], name: str, choices: Sequence[Choice]) -> tuple[Point, ...]:
     points: list[Point] = []
+    names: dict[str, str] = {}
     complaints: dict[str, list[str]] = {}
     for choice in choices:
         settings = settings_of(choice)
         called = point_name(name, settings)
+        words = " ".join(f"{key}={text}" for key, text in choice)
         mine = copy.deepcopy(raw)
         try:
             for key, text in choice:
                 apply_override(mine, f"{key}={text}", source="--over", exclusive=LENGTH_KEYS)
             mine["name"] = called
+            if (other := names.setdefault(called, words)) is not words:
+                raise UserError(
+                    f"{other} and {words} are both called {called}, by a chance of one in {16**_HASH_DIGITS:,}",
+                    expected="runs of different names",
+                    fix="leave one of them out, or write it as a sweep of its own under another --set name",
+                )
             points.append(Point(called, {key: settings[key] for key, _ in choice}, validate_run(mine, source=called)))
         except UserError as error:
-            words = " ".join(f"{key}={text}" for key, text in choice)
             for line in _complaints_in(error):
                 complaints.setdefault(line, []).append(words)
     if complaints:

@@ -44,6 +44,12 @@ def test_complaints_about_all_combinations_come_together() -> None:
     assert "optimizer.lrr: unknown key; did you mean `lr`? (in all of them)" in str(error.value)
 
 
+def test_two_combinations_of_one_name_are_refused() -> None:
+    # Two of the first six thousand seeds whose hashes begin alike.
+    with pytest.raises(UserError, match=r"seed=5140 and seed=5885 are both called tiny-gpt2-32b972"):
+        make_sweep(Request("tiny-gpt2", ["seed=1,5140,5885"]))
+
+
 def test_too_many_combinations_are_counted_before_they_are_refused() -> None:
     with pytest.raises(UserError, match="100 combinations") as error:
         sweep("optimizer.lr=1e-4..1e-2:10", "seed=1,2,3,4,5,6,7,8,9,10")
