@@ -314,8 +314,9 @@ def _evaluate(run: Run) -> Evaluation | None:
         progress.evaluations_without_improvement = 0
     else:
         progress.evaluations_without_improvement += 1
-    _emit(run, {**_record_head(run), **evaluation.figures(), **_forgetting(progress, kept)})
-    run.pulse.tell(validation_loss=evaluation.validation_loss)
+    record = {**_record_head(run), **evaluation.figures(), **_forgetting(progress, kept)}
+    _emit(run, record)
+    run.pulse.tell(validation_loss=record["validation_loss"])
     return evaluation
 
 
