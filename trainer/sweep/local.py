@@ -20,6 +20,7 @@ from typing import Protocol
 from trainer.config_file import run_config_yaml
 from trainer.durable import write_atomically
 from trainer.errors import EXIT_FINISHED, EXIT_PREEMPTED
+from trainer.storage_errors import may_heal
 from trainer.sweep.points import Point
 
 _LOOK_SECONDS = 0.2
@@ -129,7 +130,7 @@ class LocalRunner:
         now = time.monotonic()
         wanted = self._signals.requested + self._signals.insisted
         if enough is not None and not wanted and not child.stops and now - child.looked_at > _ENOUGH_SECONDS:
-            wanted = int(enough(child.point))
+            wanted = int(_holds(enough, child.point))
             child.looked_at = time.monotonic()
         if child.stops < wanted:
             child.stops += 1
@@ -162,3 +163,13 @@ class LocalRunner:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = file.read().decode(errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _holds(enough: Callable[[Point], bool], point: Point) -> bool:
+    """Not yet, where the store is away for a moment: an error here would end all runs without a save."""
+    try:
+        return enough(point)
+    except Exception as error:
+        if not may_heal(error):
+            raise
+        return False
