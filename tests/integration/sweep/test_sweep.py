@@ -71,7 +71,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(training: Training) -> No
 
 @pytest.mark.slow
 def test_halving_stops_the_worst_and_the_best_is_a_run_left_alone(training: Training) -> None:
-    over = ("--over", "optimizer.lr=1e-5,4e-3", "--set", "steps=200")
+    # Long enough that the sweep, which looks every two seconds, sees the rung before the end.
+    length = ("steps=400", "batch.micro_sequences=1")
+    over = ("--over", "optimizer.lr=1e-5,4e-3", "--set", length[0], "--set", length[1])
     halved = training.start("sweep", "run.yaml", *over, "--halving", "2", "--json")
     assert halved.wait() == 0, halved.text
     rows = json.loads(halved.text.splitlines()[-1])["rows"]
@@ -79,7 +81,7 @@ def test_halving_stops_the_worst_and_the_best_is_a_run_left_alone(training: Trai
         (4e-3, "finished"),
         (1e-5, "given up"),
     ]
-    alone = training.train("optimizer.lr=4e-3", "steps=200")
+    alone = training.train("optimizer.lr=4e-3", *length)
     assert alone.wait() == 0
     last = [line for line in training.records() if "validation_loss" in line][-1]
     assert rows[0]["validation_loss"] == last["validation_loss"]
