@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 from pathlib import Path
 
 import torch
@@ -21,8 +22,6 @@ from trainer.parallel.config import ParallelConfig
 _log = logging.getLogger(__name__)
 
 _INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
-# What the environment says by itself: torch._dynamo, which is imported later, writes a folder below /tmp into it.
-_chosen = os.environ.get(_INDUCTOR)
 
 
 def use_compile_cache(config: ParallelConfig) -> None:
@@ -31,7 +30,8 @@ def use_compile_cache(config: ParallelConfig) -> None:
     Must run before torch.compile is first used.
     """
     folder = Path(config.compile_cache) if config.compile_cache else _default_cache()
-    os.environ[_INDUCTOR] = _chosen or str(folder / "inductor")
+    if _nobody_chose():
+        os.environ[_INDUCTOR] = str(folder / "inductor")
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
 
 
@@ -39,11 +39,15 @@ def import_dynamo() -> None:
     """Import what torch itself imports only when it compiles or checkpoints, without the folder that this leaves."""
     import torch._dynamo  # noqa: F401
 
-    made = os.environ.get(_INDUCTOR)
-    if _chosen is None and made is not None:
-        del os.environ[_INDUCTOR]
-        with contextlib.suppress(OSError):  # another process keeps something there
-            Path(made).rmdir()
+    if _nobody_chose():
+        with contextlib.suppress(KeyError, OSError):  # another process keeps something there
+            Path(os.environ.pop(_INDUCTOR)).rmdir()
+
+
+def _nobody_chose() -> bool:
+    """Whether the environment names no folder, or the one that the import of torch._dynamo writes into it."""
+    named = Path(os.environ.get(_INDUCTOR, ""))
+    return named == Path() or (named.parent == Path(tempfile.gettempdir()) and named.name.startswith("torchinductor_"))
 
 
 def compile_blocks(model: Decoder, trial: Decoder, *, tokens_shape: tuple[int, int], device: torch.device) -> None:

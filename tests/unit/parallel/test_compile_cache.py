@@ -12,9 +12,9 @@ import pytest
 PROGRAM = """
 import sys
 import {first}
+import torch._dynamo
 from trainer.parallel.compile import use_compile_cache
 from trainer.parallel.config import ParallelConfig
-import torch._dynamo
 use_compile_cache(ParallelConfig(compile_cache=sys.argv[1]))
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 print(cache_dir())
