@@ -96,17 +96,17 @@ def test_an_interrupted_upload_goes_on(sent: list[str], monkeypatch: pytest.Monk
 
 
 def test_a_file_whose_sending_breaks_off_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    open_write = Store.open_write
+    stream_of = Store._stream
     failures = [TimeoutError("no answer"), ConnectionResetError("gone")]
 
     @contextmanager
     def troubled(self: Store, path: str) -> Iterator[IO[bytes]]:
-        with open_write(self, path) as stream:
+        with stream_of(self, path) as stream:
             yield stream
             if failures:
                 raise failures.pop()
 
-    monkeypatch.setattr(Store, "open_write", troubled)
+    monkeypatch.setattr(Store, "_stream", troubled)
     export("store")
     assert not failures
     record = json.loads(files("store")["exported.json"])
