@@ -185,6 +185,7 @@ def test_capacity_is_followed(cluster: Cluster, looked_after: Process) -> None:
     capacity = {"enabled": True, "pendingSeconds": 3, "growSeconds": 1}
     cluster.create(training_run("elastic", elastic={"min": 1, "max": 4, "capacity": capacity}))
     cluster.until(lambda: cluster.replicas("elastic") == 2, lambda: str(cluster.status("elastic")))
+    cluster.until(lambda: "PodsPending" in dict(cluster.events("elastic")), "no Event")
     assert "1 pods found no node" in dict(cluster.events("elastic"))["PodsPending"]
     cluster.plane.add_nodes("larger", gpus=32)
     began = time.monotonic()
@@ -202,6 +203,7 @@ def test_a_config_that_cannot_work_suspends_the_run(cluster: Cluster, looked_aft
     status, reason, message = cluster.condition("broken", "Healthy")
     assert (status, reason) == ("False", "ConfigInvalid")
     assert "model.depth: 0 is not > 0" in message
+    cluster.until(lambda: "ConfigInvalid" in dict(cluster.events("broken")), "no Event")
     assert "model.depth" in dict(cluster.events("broken"))["ConfigInvalid"]
     # Its template is mended, and it is tried again.
     template = {"metadata": {"annotations": {"mended": "yes"}}}
