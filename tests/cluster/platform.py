@@ -74,7 +74,8 @@ def installed(cluster: Cluster) -> Iterator[Platform]:
     finally:
         namespace.helm("uninstall", RELEASE, "--ignore-not-found", "--wait")
         cluster.kubectl("delete", "customresourcedefinition", CRD, "--ignore-not-found")
-        namespace.delete()
+        # Until it is gone: the next installation would find a namespace in which nothing can be made.
+        cluster.kubectl("delete", "namespace", NAME, "--ignore-not-found", f"--timeout={WAIT_SECONDS}s")
 
 
 def training_run(run: Run) -> Object:
