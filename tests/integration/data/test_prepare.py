@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -11,8 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.integration.training import wait_until
 from trainer.data import corpus
 
 KILLS = 6
@@ -56,6 +60,16 @@ def command(pipeline: Path, output: Path) -> list[str]:
     ]
 
 
+def of_session(number: int) -> list[int]:
+    """Processes that belong to a session: what a command started, and what they started."""
+    found = []
+    for process in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process) == number:
+                found.append(process)
+    return found
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Files of a set, without what tells when it was made."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
@@ -69,11 +83,15 @@ def test_a_preparation_that_is_killed_again_and_again_writes_the_same_bytes(pipe
     killed = 0
     for _ in range(KILLS):
         process = subprocess.Popen(
-            command(pipeline, tmp_path / "out"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command(pipeline, tmp_path / "out"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         time.sleep(chance.uniform(0.5, LONGEST_SECONDS))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
+        wait_until(lambda session=process.pid: not of_session(session))  # type: ignore[misc]
         if (tmp_path / "out" / "dataset.json").exists():
             break
     assert killed

@@ -7,12 +7,13 @@ the order of the tasks. So what is written does not depend on the engine or on t
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import chain, islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Protocol, TypeVar
 
 Task = TypeVar("Task")
@@ -82,10 +83,20 @@ class Processes:
         context = get_context("forkserver")
         # Imported once, by the process that workers are forked from: costs time and memory once, not per worker.
         context.set_forkserver_preload(["__main__", module])
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_one_thread_each)
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_begin)
 
 
-def _one_thread_each() -> None:
+def _begin() -> None:
+    """The begin of a worker's life."""
+    # A driver that was killed tells nobody, and its workers hold each other's queue open: they would wait for ever.
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
     # As many processes as cores, so libraries with threads of their own would only get in each other's way.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["OMP_NUM_THREADS"] = os.environ["RAYON_NUM_THREADS"] = "1"
+
+
+def _end_with_the_driver() -> None:
+    driver = parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
