@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from itertools import groupby
 from pathlib import Path
+
+from docs.check.pages import tracked
 
 ROOT = Path(__file__).parent.parent
 # Folders that are no package -> what is in them. README.md shows these and the packages.
@@ -69,7 +70,8 @@ def files_page() -> str:
 
 def described_folders() -> list[str]:
     """Folders of FOLDERS and packages, in order; of those under the tests only the former."""
-    packages = {file.parent.as_posix() for file in tracked() if file.name == "__init__.py" and file.parts[0] != "tests"}
+    paths = map(Path, tracked(ROOT))
+    packages = {path.parent.as_posix() for path in paths if path.name == "__init__.py" and path.parts[0] != "tests"}
     return sorted(packages | FOLDERS.keys())
 
 
@@ -82,7 +84,7 @@ def mapped_files() -> list[Path]:
     """Paths below the project's root, by folder."""
     found = [
         file
-        for file in tracked()
+        for file in map(Path, tracked(ROOT))
         for folder, patterns in _MAPPED.items()
         if file.is_relative_to(folder) and file.name != "__init__.py" and any(map(file.match, patterns))
     ]
@@ -95,12 +97,6 @@ def first_line(file: Path) -> str:
     if file.suffix == ".py":
         return (ast.get_docstring(ast.parse(text)) or "").split("\n")[0].rstrip(".")
     return text.split("\n")[0].lstrip("# ").rstrip(".:")
-
-
-def tracked() -> list[Path]:
-    """Files under version control, those that are about to be included."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
 def readme_with_tree() -> str:

@@ -89,11 +89,7 @@ _LASTING_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EN
 
 def meaning_of(error: BaseException) -> Meaning:
     """Classify by the first link in the chain of causes that says anything definite."""
-    for link in _chain(error):
-        found = _meaning_of_one(link)
-        if found is not None:
-            return found
-    return Meaning.LASTING
+    return _meaning_of_one(_telling(error)) or Meaning.LASTING
 
 
 def tell_retries() -> None:
@@ -101,9 +97,7 @@ def tell_retries() -> None:
     from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
     def tell(details: RetryDetails) -> None:
-        # Clients wrap an error that says more than the wrapper: a file may be called missing by an unreachable server.
-        error = next((link for link in _chain(details.caused_by) if _meaning_of_one(link)), details.caused_by)
-        _log.warning("%s; trying again in %.1f s", one_line(error), details.wait_for)
+        _log.warning("%s; trying again in %.1f s", one_line(_telling(details.caused_by)), details.wait_for)
 
     set_on_retry_hooks([tell])
 
@@ -155,8 +149,16 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:400]}" if text else type(error).__name__
 
 
+def _telling(error: BaseException) -> BaseException:
+    """The first link of the chain that says anything definite; the error itself where none does."""
+    return next((link for link in _chain(error) if _meaning_of_one(link) is not None), error)
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The original cause first: clients wrap an error that says more than the wrapper."""
+    """The original cause first: clients wrap an error that says more than the wrapper.
+
+    A server that is not reached may have its file called missing, for example.
+    """
     links = []
     link: BaseException | None = error
     while link is not None and link not in links:

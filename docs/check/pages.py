@@ -65,7 +65,7 @@ class Tree:
 
     def __init__(self, root: Path, files: list[str] | None = None) -> None:
         self.root = root
-        self.files = frozenset(_tracked(root) if files is None else files)
+        self.files = frozenset(tracked(root) if files is None else files)
         self.folders = frozenset(folder for file in self.files for folder in _parents(file))
         self.tops = frozenset(file.split("/")[0] for file in self.files if "/" in file)
         """The folders right below the root."""
@@ -80,7 +80,8 @@ class Tree:
         return (self.root / path).read_text(encoding="utf-8")
 
 
-def _tracked(root: Path) -> list[str]:
+def tracked(root: Path) -> list[str]:
+    """Files that git tracks, as paths with slashes."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
     # One that was deleted and not yet committed is still listed.
     return [file for file in listed.split("\0") if file and (root / file).is_file()]

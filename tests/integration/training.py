@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -262,6 +262,16 @@ def kill_tree(popen: Started) -> None:
                 member.send_signal(number)
     popen.wait()
     psutil.wait_procs(members[1:], timeout=10)
+
+
+def processes_of(sessions: Collection[int]) -> list[psutil.Process]:
+    """Processes of sessions, also of one whose first process has died: what a command started, and what they did."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(process.pid) in sessions:
+                found.append(process)
+    return found
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -49,7 +49,8 @@ def apply_retention(run: Store, keep: KeepConfig, attempt: Attempt | None = None
     removal, listing = plan_removal(run, keep, attempt)
     if attempt is not None and (removal.deleted or removal.torn):
         attempt.check_fence()
-    files = {name: listing.by_name()[name].sizes for name in removal.deleted}
+    by_name = listing.by_name()
+    files = {name: by_name[name].sizes for name in removal.deleted}
     files.update((name, listing.torn[name]) for name in removal.torn)
     failures = []
     for name, sizes in files.items():

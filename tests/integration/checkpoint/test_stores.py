@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.checkpoint.helpers import claim, flip_bit, load, make_snapshot, make_state, overwrite, same, save
 from tests.integration.proxy import Proxy, Trouble
-from tests.integration.servers import BUCKET, Server, s3_server
+from tests.integration.servers import BUCKET, s3_server
 from trainer.checkpoint import manage
 from trainer.checkpoint.cleanup import delete_folder
 from trainer.checkpoint.config import KeepConfig
@@ -336,9 +336,13 @@ def test_checkpoints_that_are_all_broken_are_an_error_and_no_fresh_start(run: St
         load(run)
 
 
-@contextlib.contextmanager
-def behind_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A server whose clients come through a proxy."""
+@pytest.fixture
+def proxy(request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """One through which clients reach the server of `store_url`."""
+    kind = request.node.callspec.params["store_url"]
+    if kind == "disk":
+        pytest.skip("a disk is not reached over a network")
+    server = request.getfixturevalue("start_server")(kind)
     proxy = Proxy(server.port)
     with contextlib.closing(proxy), monkeypatch.context() as patch:
         for name, value in server.environment.items():
@@ -347,41 +351,31 @@ def behind_a_proxy(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_a_store_that_refuses_for_a_moment_is_asked_again(
-    request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.MonkeyPatch
+    proxy: Proxy, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = request.node.callspec.params["store_url"]
-    if kind == "disk":
-        pytest.skip("a disk refuses for good")
-    with behind_a_proxy(request.getfixturevalue("start_server")(kind), monkeypatch) as proxy:
-        run = open_run(store_url, "tiny")
-        attempt = claim(run)
-        proxy.trouble = Trouble.DENIED
-        threading.Timer(0.5, setattr, (proxy, "trouble", None)).start()
-        (result,) = save(attempt, make_snapshot(1))
-        assert proxy.troubled > 0
-        assert result.ok, result.error
-        monkeypatch.setattr("trainer.storage_errors.REFUSED_SECONDS", 0.0)
-        proxy.trouble = Trouble.DENIED
-        with pytest.raises(UserError, match="access refused"):
-            load(open_run(store_url, "tiny"))
+    run = open_run(store_url, "tiny")
+    attempt = claim(run)
+    proxy.trouble = Trouble.DENIED
+    threading.Timer(0.5, setattr, (proxy, "trouble", None)).start()
+    (result,) = save(attempt, make_snapshot(1))
+    assert proxy.troubled > 0
+    assert result.ok, result.error
+    monkeypatch.setattr("trainer.storage_errors.REFUSED_SECONDS", 0.0)
+    proxy.trouble = Trouble.DENIED
+    with pytest.raises(UserError, match="access refused"):
+        load(open_run(store_url, "tiny"))
 
 
-def test_a_lost_answer_to_a_write_is_not_taken_for_anothers(
-    request: pytest.FixtureRequest, store_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kind = request.node.callspec.params["store_url"]
-    if kind == "disk":
-        pytest.skip("a disk loses no answers")
-    with behind_a_proxy(request.getfixturevalue("start_server")(kind), monkeypatch) as proxy:
-        run = open_run(store_url, "tiny")
-        attempt = claim(run)
-        proxy.lose("COMMITTED.json")
-        (result,) = save(attempt, make_snapshot(1))
-        assert result.ok, result.error
-        assert proxy.lost == 1
-        proxy.lose("a0002.json")
-        assert claim(run).number == 2
-        assert proxy.lost == 2
+def test_a_lost_answer_to_a_write_is_not_taken_for_anothers(proxy: Proxy, store_url: str) -> None:
+    run = open_run(store_url, "tiny")
+    attempt = claim(run)
+    proxy.lose("COMMITTED.json")
+    (result,) = save(attempt, make_snapshot(1))
+    assert result.ok, result.error
+    assert proxy.lost == 1
+    proxy.lose("a0002.json")
+    assert claim(run).number == 2
+    assert proxy.lost == 2
     assert load(open_run(store_url, "tiny"))[0].checkpoint.name == "step-00000001-a0001"
 
 

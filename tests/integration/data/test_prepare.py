@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,10 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from tests.integration.training import wait_until
+from tests.integration.training import processes_of, wait_until
 from trainer.data import corpus
 
 KILLS = 6
@@ -60,16 +57,6 @@ def command(pipeline: Path, output: Path) -> list[str]:
     ]
 
 
-def of_session(number: int) -> list[int]:
-    """Processes that belong to a session: what a command started, and what they started."""
-    found = []
-    for process in psutil.pids():
-        with contextlib.suppress(ProcessLookupError):
-            if os.getsid(process) == number:
-                found.append(process)
-    return found
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     """Files of a set, without what tells when it was made."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
@@ -91,7 +78,7 @@ def test_a_preparation_that_is_killed_again_and_again_writes_the_same_bytes(pipe
         time.sleep(chance.uniform(0.5, LONGEST_SECONDS))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-        wait_until(lambda session=process.pid: not of_session(session))  # type: ignore[misc]
+        wait_until(lambda session=process.pid: not processes_of([session]))  # type: ignore[misc]
         if (tmp_path / "out" / "dataset.json").exists():
             break
     assert killed

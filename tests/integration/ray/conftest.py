@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.integration.servers import free_port
-from tests.integration.training import ENVIRONMENT, Process, Training, read_status, sets
+from tests.integration.training import ENVIRONMENT, Process, Training, processes_of, read_status, sets
 
 # A world is a dozen processes that all import Ray: minutes on a machine with other work.
 WAIT_SECONDS = 400
@@ -90,14 +90,8 @@ class Cluster:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _members(self) -> list[psutil.Process]:
-        """Processes of all nodes, also of one whose first process has died: a node is a session."""
-        sessions = {node.pid for node in self._nodes}
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError):
-                if os.getsid(process.pid) in sessions:
-                    found.append(process)
-        return found
+        """Processes of all nodes: a node is a session."""
+        return processes_of({node.pid for node in self._nodes})
 
 
 class RayTraining(Training):

@@ -14,13 +14,13 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from tokenizers import Tokenizer
 
 from trainer.data.remote import Location, locate
+from trainer.data.shards import TOKENIZER_FILE
 from trainer.data.tokenizer import CONFIG_FILE, SMALLEST_VOCABULARY, load_tokenizer, read_config, token_text
 from trainer.data.tokenizers.hub import download
 from trainer.data.tokenizers.ranks import Pattern, read_rank_file
 from trainer.errors import UserError
 from trainer.settings import Settings
 
-TOKENIZER_FILE = "tokenizer.json"
 # The roles of special tokens that a tokenizer_config.json names.
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 

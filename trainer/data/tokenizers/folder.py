@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer
 
 from trainer.data.output import LOCK_FILE
-from trainer.data.shards import file_sha256
+from trainer.data.shards import TOKENIZER_FILE, file_sha256
 from trainer.data.tokenizer import CONFIG_FILE, end_of_text_id, tokenizer_fingerprint, vocabulary_size
-from trainer.data.tokenizers.config import TOKENIZER_FILE
 from trainer.durable import write_atomically
 from trainer.errors import UserError
 

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from trainer.data import corpus
 from trainer.data.remote import locate
+from trainer.data.shards import TOKENIZER_FILE
 from trainer.data.tokenizer import (
     CONFIG_FILE,
     end_of_text_id,
@@ -27,7 +28,6 @@ from trainer.data.tokenizer import (
     tokenizer_fingerprint,
     vocabulary_size,
 )
-from trainer.data.tokenizers.config import TOKENIZER_FILE
 from trainer.data.tokenizers.train import SPACE
 from trainer.errors import UserError
 from trainer.storage_errors import one_line
