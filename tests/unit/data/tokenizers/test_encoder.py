@@ -160,8 +160,7 @@ def test_an_engine_that_errs_is_caught(
     assert "tokenizers" in caught.value.fix
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_other_processes_give_the_same_ids(
     method: str, trained: dict[Style, Tokenizer], fast: dict[Style, Encoder], library_texts: list[str]
 ) -> None:
