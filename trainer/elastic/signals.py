@@ -50,13 +50,36 @@ class StopSignals(StopFlag):
         self._wakeups, write = os.pipe()
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        # A forked child has the same pipe: a signal to it would be heard as one to us.
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        self._leave_children_alone()
         for number in _STOP_SIGNALS:
             # A program started with nohup goes on without its terminal.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
         threading.Thread(target=self._watch, name="signals", daemon=True).start()
+
+    @staticmethod
+    def _leave_children_alone() -> None:
+        """Give forked children the handlers of before.
+
+        With ours they could not be ended, and as they have the same pipe a signal to one would be heard as one to us.
+        """
+        earlier = {number: signal.getsignal(number) or signal.SIG_DFL for number in _STOP_SIGNALS}
+
+        def restore() -> None:
+            signal.set_wakeup_fd(-1)
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+            admit()
+
+        def admit() -> None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+
+        # What comes to the child before it has them waits.
+        os.register_at_fork(
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS),
+            after_in_parent=admit,
+            after_in_child=restore,
+        )
 
     def _watch(self) -> None:
         while True:

@@ -87,24 +87,25 @@ def test_who_ignores_the_end_of_the_terminal_goes_on_doing_so() -> None:
         assert process.wait() == 75
 
 
-def test_a_signal_to_a_forked_child_is_the_childs() -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_a_forked_child_is_the_childs(number: signal.Signals) -> None:
     """As of a pool of processes that ends its own."""
-    child = """
+    parent = f"""
 import os, signal, time
 from trainer.elastic.signals import StopSignals
 signals = StopSignals()
 signals.arm()
-ready, tell = os.pipe()
-number = os.fork()
-if number == 0:
-    os.write(tell, b".")
-    time.sleep(1)
+child = os.fork()
+if child == 0:
+    time.sleep(5)
     os._exit(0)
-os.read(ready, 1)
-os.kill(number, signal.SIGTERM)
-os.waitpid(number, 0)
+os.kill(child, {int(number)})
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 time.sleep(0.5)
-print(signals.requested, flush=True)
+print(signals.requested)
+os.kill(os.getpid(), {int(number)})
+while not signals.requested:
+    time.sleep(0.01)
 """
-    result = subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, timeout=60, check=True)
-    assert result.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, timeout=30, check=True)
+    assert result.stdout.split() == [str(-number), "False"]
