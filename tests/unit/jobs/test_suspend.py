@@ -1,7 +1,7 @@
 """`gpt-run job suspend|resume` on a job that our operator suspended: whose word it is afterwards.
 
 One object behind an HTTP server that merges patches (RFC 7386) stands for the API server, whose own way is seen in
-tests/cluster/test_jobs_api.py.
+tests/cluster/jobs.
 """
 
 from __future__ import annotations
