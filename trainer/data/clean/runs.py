@@ -35,9 +35,7 @@ Mapper = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
 # Records a writer holds, in bytes; while it sorts them it needs about four times as much.
 BUFFER_BYTES = 8 << 20
 # What finding the links of one range of keys may take.
-LINK_MEMORY_BYTES = 32 << 20
-# Bytes per record and word of key for that: gathered, ordered, sorted, and the marks of groups.
-_LINK_COST = 64
+LINK_MEMORY_BYTES = 16 << 20
 
 
 class RunWriter:
@@ -76,8 +74,9 @@ class RunWriter:
     def _write_run(self) -> None:
         if not self._pending_records:
             return
-        records = _sorted(np.concatenate(self._pending, axis=1))
+        records = np.concatenate(self._pending, axis=1)
         self._pending, self._pending_records = [], 0
+        _sort(records)
         starts = _starts(records)
         links = _links(records[-1], starts)
         firsts = np.vstack([records[:-1, starts], np.minimum.reduceat(records[-1], starts)])
@@ -95,7 +94,8 @@ def find_links(folder: Path, *, words: int, memory_bytes: int, run: Mapper) -> l
     for leftover in _parts(folder).glob(".*"):
         shutil.rmtree(leftover)
     records = sum(np.load(path, mmap_mode="r").shape[1] for path in _runs(folder))
-    ranges = max(1, math.ceil(records * words * _LINK_COST / memory_bytes))
+    # While they are sorted: the records, their order, and one of their columns.
+    ranges = max(1, math.ceil(records * 8 * (words + 3) / memory_bytes))
     tasks = [_Range(folder, number, ranges, words) for number in range(ranges)]
     found = folder / "links"
     found.mkdir(parents=True, exist_ok=True)
@@ -146,16 +146,18 @@ class _Range:
 
 
 def _link_range(task: _Range) -> None:
-    records = _sorted(task.records())
+    records = task.records()
+    _sort(records)
     _save(task.path, _links(records[-1], _starts(records)))
 
 
-def _sorted(records: Words) -> Words:
-    """The records by key; those with equal keys in any order."""
+def _sort(records: Words) -> None:
+    """Sort records by key, in place; those with equal keys in any order."""
     keys = records[:-1]
     order = np.argsort(keys[0]) if len(keys) == 1 else np.lexsort(keys[::-1])
-    # Not one index for all rows: that takes twice as long.
-    return np.stack([row[order] for row in records])
+    # Not one index for all rows: that takes twice as long, and twice the memory.
+    for row in records:
+        row[:] = row[order]
 
 
 def _starts(records: Words) -> npt.NDArray[np.intp]:
@@ -168,13 +170,16 @@ def _starts(records: Words) -> npt.NDArray[np.intp]:
 
 
 def _links(documents: Words, starts: npt.NDArray[np.intp]) -> Words:
-    """Links from the documents of each group to its earliest; most groups have one document only."""
-    sizes = np.diff(starts, append=len(documents))
-    several = sizes > 1
-    documents, sizes = documents[np.repeat(several, sizes)], sizes[several]
-    if not len(sizes):
+    """Links from the documents of each group to its earliest."""
+    is_first = np.zeros(len(documents), dtype=np.bool_)
+    is_first[starts] = True
+    # Most groups have one document only: those end here, so that what follows takes little memory.
+    has_others = ~is_first
+    has_others[:-1] |= has_others[1:]
+    documents, starts = documents[has_others], np.flatnonzero(is_first[has_others])
+    if not len(starts):
         return np.empty((2, 0), dtype=np.uint64)
-    earliest = np.repeat(np.minimum.reduceat(documents, np.cumsum(sizes) - sizes), sizes)
+    earliest = np.repeat(np.minimum.reduceat(documents, starts), np.diff(starts, append=len(documents)))
     later = documents != earliest
     return np.stack([documents[later], earliest[later]])
 
