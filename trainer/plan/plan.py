@@ -5,6 +5,7 @@ Pure; called by the command and by the search. Units are in the names; speeds co
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,13 +116,22 @@ class Plan:
         return self.hours * self.cluster.gpus * self.cluster.accelerator.power_watts / 1000
 
     @property
-    def losses(self) -> dict[str, float]:
-        """Loss after the run by each law, repeated text at its worth; empty where the length is unknown."""
+    def untrained_loss(self) -> float:
+        """Of a model that gives every token the same probability."""
+        return math.log(self.config.model.vocab_size)
+
+    @property
+    def losses(self) -> dict[str, float | None]:
+        """Loss after the run by each law, repeated text at its worth; empty where the length is unknown.
+
+        None where a law foretells more than an untrained model has: it was not made for so small a run.
+        """
         if self.tokens is None:
             return {}
         unique = self.assumptions.dataset_tokens
         worth = effective_tokens(self.tokens, unique) if unique else self.tokens
-        return {fit.name: fit.loss(self.parameters, worth) for fit in self.assumptions.fits}
+        losses = {fit.name: fit.loss(self.parameters, worth) for fit in self.assumptions.fits}
+        return {name: loss if loss < self.untrained_loss else None for name, loss in losses.items()}
 
     def as_dict(self) -> dict[str, Any]:
         """The keys of `gpt-run plan --json`."""

@@ -109,10 +109,13 @@ def _storage(plan: Plan) -> list[tuple[str, str]]:
 def _loss(plan: Plan) -> list[tuple[str, str]]:
     fits = plan.assumptions.fits
     least, most = optimal_tokens_range(plan.parameters, fits)
-    rows = [("untrained", f"{math.log(plan.config.model.vocab_size):.2f} nats per token")]
-    losses = plan.losses
-    rows += [(fit.name, f"{losses[fit.name]:.2f} after the run ({fit.source})") for fit in fits if fit.name in losses]
+    sources = {fit.name: fit.source for fit in fits}
+    rows = [
+        (name, f"{f'{loss:.2f} after the run' if loss else 'not made for so small a run'} ({sources[name]})")
+        for name, loss in plan.losses.items()
+    ]
     return [
+        ("untrained", f"{plan.untrained_loss:.2f} nats per token"),
         *rows,
         ("compute-optimal tokens", f"{least / 1e9:.3g}B" + (f" to {most / 1e9:.3g}B" if most > least else "")),
     ]

@@ -157,3 +157,7 @@ def test_contradictions_are_part_of_the_json() -> None:
     plan = replace(plan, contradictions=find_contradictions(read_claims(None, ["parameters=1e9"]), plan))
     (only,) = plan.as_dict()["contradictions"]
     assert only["name"] == "parameters"
+
+
+def test_laws_do_not_contradict_the_loss_of_a_run_that_they_were_not_made_for() -> None:
+    assert found("tiny-gpt2", "final_loss=4", gpu="cpu", gpus=1) == {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from trainer.config_file import load_run_config, preset_names
 from trainer.errors import UserError
@@ -16,6 +19,7 @@ from trainer.plan.plan import Assumptions, Plan, make_plan
 from trainer.plan.request import Request, answer
 from trainer.plan.search import cluster_sizes, search
 from trainer.plan.speed import Rates, communication_bytes, step_seconds, step_work
+from trainer.plan.text import print_plan
 
 CONTRACT = [
     "parameters",
@@ -40,6 +44,17 @@ def test_json_has_the_keys_of_the_contract(preset: str) -> None:
     assert list(document) == [*CONTRACT, "losses"]
     assert document["parameters"] == count_parameters(load_run_config(preset).model)
     assert all(isinstance(size, int) for size in document["memory_bytes"].values())
+
+
+def test_a_law_says_nothing_of_a_run_that_it_was_not_made_for() -> None:
+    """It would foretell more than an untrained model has."""
+    small = plan_of("tiny-gpt2", "cpu", 1)
+    assert set(small.losses.values()) == {None}
+    printed = io.StringIO()
+    print_plan(small, Console(file=printed, width=200))
+    assert printed.getvalue().count("not made for so small a run") == len(small.losses)
+    long = plan_of("tiny-gpt2", "cpu", 1, "steps=10000")
+    assert all(loss is not None and loss < long.untrained_loss for loss in long.losses.values())
 
 
 def test_the_h100_run_takes_what_arithmetic_says() -> None:
