@@ -60,6 +60,13 @@ ACCELERATORS: tuple[Accelerator, ...] = (
         1,
     ),
     Accelerator(
+        "h200-nvl",
+        "H200 NVL",
+        *(835 * TERA, 141 * GB, 4.8 * TERA, 450 * GB, 600, None, 0.65),
+        "NVIDIA H200 data sheet; its bf16 figure is with sparsity, halved here; NVLink bridge of two or four",
+        _NO_PRICE,
+    ),
+    Accelerator(
         "h200-sxm",
         "H200",
         *(989 * TERA, 141 * GB, 4.8 * TERA, 450 * GB, 700, 4.0, 0.70),

@@ -33,6 +33,7 @@ def test_throughput_leaves_pauses_out() -> None:
     ("name", "peak"),
     [
         ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H200 NVL", 835e12),
         ("NVIDIA H100 PCIe", 756e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA H20", 148e12),
