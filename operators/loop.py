@@ -213,11 +213,16 @@ class Loop:
             if result is not Result.DONE:
                 return self._undone(key, result)
             self._written[key] = time.monotonic()
+        done = []
         for action in decision.actions:
             result = await self._applier.act(run, action)
-            if result is not Result.DONE:
+            done.append(result is Result.DONE)
+            if result is Result.DONE:
+                self._metrics.latency.observe(time.monotonic() - since)
+            elif result is not Result.REFUSED:  # which says nothing of the others
                 return self._undone(key, result)
-            self._metrics.latency.observe(time.monotonic() - since)
+        if decision.actions and not any(done):
+            return self._undone(key, Result.REFUSED)
         # What was done changes what there is to do.
         return _OLD_NEWS_SECONDS if decision.actions else again
 

@@ -20,9 +20,9 @@ from operators.kube import Api, ApiError, Forbidden
 from operators.loop import Loop
 from operators.metrics import Metrics
 from operators.observe import Observer
-from operators.records import run_record
+from operators.records import node_record, pod_record, run_record
 from tests.unit.operators.api_stub import ApiStub, refusal, serving
-from tests.unit.operators.objects import PYTORCHJOB, RUN, changed
+from tests.unit.operators.objects import NODE, POD, PYTORCHJOB, RUN, changed
 
 KEY = ("runs", "demo")
 NO_RIGHT = 'pytorchjobs "demo" is forbidden: User "operator" cannot patch resource "pytorchjobs" in API group "x"'
@@ -48,6 +48,12 @@ class Passes:
         observer = Observer(self._caches, lambda _: True, namespace="", coordinator_url="", silent_after_seconds=1)
         applier = Applier(api, self._caches, self.events, metrics, lambda: True)
         self._loop = Loop(self._caches, observer, applier, metrics, leads=lambda: True, status_interval_seconds=3600)
+
+    def lose_a_node(self) -> None:
+        """One on which a pod is to end, long ago."""
+        self._caches.put(pod_record(changed(POD, "metadata", "deletionTimestamp", to="2026-11-22T11:10:00Z")))
+        ready = {"lastTransitionTime": "2026-11-22T11:09:00Z", "status": "Unknown", "type": "Ready"}
+        self._caches.put(node_record(changed(NODE, "status", "conditions", to=[ready])))
 
     async def once(self) -> tuple[Condition, float]:
         """What Healthy says then, and seconds until the next pass."""
@@ -121,6 +127,18 @@ def test_a_refusal_goes_with_the_wish(stub: ApiStub) -> None:
         stub.call(lambda: stub.change("trainingruns", *KEY, {"spec": {"replicas": 4}}))
         assert (await passes.once())[0].reason != "Refused"
         assert workers(stub) == 4
+
+    with_passes(stub, body)
+
+
+def test_what_is_not_refused_is_done(stub: ApiStub) -> None:
+    async def body(passes: Passes) -> None:
+        stub.before = lambda request: refusal(*REFUSALS["Forbidden"]) if request.method == "DELETE" else None
+        passes.lose_a_node()
+        await passes.once()
+        assert workers(stub) == 4
+        said, _ = await passes.once()
+        assert said.reason == "Forbidden"
 
     with_passes(stub, body)
 
