@@ -14,7 +14,7 @@ import psutil
 from tests.cluster import addons, bringup, control_plane, layout, node, platform
 from tests.cluster.client import Namespace, program
 from tests.cluster.test_preemption import important_pod
-from tests.faults.local import TROUBLES, stopped
+from tests.faults.local_faults import TROUBLES, stopped
 from tests.faults.plan import OF_STORE, Fault, Kind
 from tests.faults.pods import Pod, members
 from tests.faults.where import Mend, Miss
