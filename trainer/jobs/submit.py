@@ -58,7 +58,10 @@ def submit(cluster: Cluster, name: str, rendered: Rendered, say: Callable[[str],
             _run_hooks(cluster, objects, rendered.before, say)
         applied = []
         uid = before.uid if before is not None else None
-        for line in cut_short(rendered.objects, job):
+        notes = cut_short(rendered.objects, job)
+        if before is None:
+            notes += [line for item in rendered.objects for line in objects.earlier_wishes(item)]
+        for line in notes:
             say(line)
         for item in rendered.objects:
             applied.append(objects.apply(item if item is job else owned(item, job, uid)))
@@ -178,6 +181,20 @@ class _Objects:
         deadline = time.monotonic() + _SECONDS_AFTER_DELETE
         while self._read(item) is not None and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
+
+    def earlier_wishes(self, item: dict[str, Any]) -> list[str]:
+        """What people asked of the TrainingRun of an earlier job, and it will ask of the new one; a line for each."""
+        found = self._read(item) if item["kind"] == "TrainingRun" else None
+        if found is None:
+            return []
+        name, spec = item["metadata"]["name"], found.to_dict()["spec"]
+        changed_by = {"replicas": f"gpt-run job scale {name} N", "suspend": f"gpt-run job resume {name}"}
+        return [
+            f"TrainingRun/{name} is left of an earlier job: spec.{field} is {str(spec[field]).lower()} for this one too"
+            f" ({command} changes it)"
+            for field, command in changed_by.items()
+            if spec.get(field) not in (None, False)
+        ]
 
     def uid_of(self, item: dict[str, Any]) -> str:
         """Of an object that has been applied."""

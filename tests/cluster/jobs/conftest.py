@@ -17,6 +17,7 @@ import yaml
 from kubernetes import client, config
 from typer.testing import CliRunner
 
+from operators import crd
 from tests.cluster.api_server import ApiServer, api_server, crd_files, etcd, own_address
 from tests.cluster.stand_ins import Kubelet, StandIns
 from tests.cluster.tools import ToolMissing, tool
@@ -63,8 +64,7 @@ def client_of(server: ApiServer) -> client.ApiClient:
 def install_crds(api: client.ApiClient) -> None:
     """Make the kinds known, and wait until they are served."""
     extensions = client.ApiextensionsV1Api(api)
-    for file in crd_files():
-        definition = yaml.safe_load(file.read_text())
+    for definition in (*(yaml.safe_load(file.read_text()) for file in crd_files()), crd.document()):
         extensions.create_custom_resource_definition(definition)
         name = definition["metadata"]["name"]
         deadline = time.monotonic() + ESTABLISHED_SECONDS

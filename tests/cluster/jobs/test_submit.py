@@ -73,6 +73,17 @@ def test_a_namespace_that_is_missing(gpt_run: GptRun, stand_ins: StandIns) -> No
     assert "kubectl create namespace" in result.err
 
 
+def test_what_a_training_run_of_an_earlier_job_still_asks_for_is_said(gpt_run: GptRun, stand_ins: StandIns) -> None:
+    assert "left of an earlier job" not in submit(gpt_run, "gpt2", "--set", "policy.enabled=true").out
+    kept = ("gptrun.io", "v1alpha1", stand_ins.namespace, "trainingruns", "gpt2")
+    stand_ins.custom.patch_namespaced_custom_object(*kept, {"spec": {"suspend": True, "replicas": 2}})
+    assert "left of an earlier job" not in submit(gpt_run, "gpt2", "--set", "policy.enabled=true").out
+    stand_ins.custom.delete_namespaced_custom_object("kubeflow.org", "v1", stand_ins.namespace, "pytorchjobs", "gpt2")
+    said = submit(gpt_run, "gpt2", "--set", "policy.enabled=true").out
+    assert "TrainingRun/gpt2 is left of an earlier job: spec.suspend is true for this one too" in said
+    assert "spec.replicas is 2 for this one too (gpt-run job scale gpt2 N changes it)" in said
+
+
 @pytest.mark.parametrize("ends", [("SuccessCriteriaMet", "Complete"), ("FailureTarget", "Failed")], ids=" ".join)
 def test_the_preflight_comes_first(
     gpt_run: GptRun, stand_ins: StandIns, kubelet: Kubelet, ends: tuple[str, ...]
