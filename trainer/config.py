@@ -6,7 +6,9 @@ Loading (files, presets, `--set`, complaints) is in `trainer.config_file`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -258,6 +260,7 @@ def total_steps(config: RunConfig, num_samples: int) -> int:
     if config.steps is not None:
         return config.steps
     if config.epochs is not None:
-        return max(1, -int(-config.epochs * num_samples // config.batch.sequences))
+        # As it was written: 1.1 x 100 is more than 110 in binary, and another step would begin.
+        return max(1, math.ceil(Fraction(str(config.epochs)) * num_samples / config.batch.sequences))
     assert config.tokens is not None
     return -(-config.tokens // (config.batch.sequences * config.sequence_length))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -18,12 +18,13 @@ def test_steps_are_taken_as_they_are() -> None:
     assert total_steps(load_run_config("tiny-gpt2", ["steps=7"]), num_samples=1) == 7
 
 
-@given(epochs=st.integers(1, 50), samples=st.integers(1, 10_000))
-def test_epochs_cover_the_set(epochs: int, samples: int) -> None:
-    config = load_run_config("tiny-gpt2", [f"epochs={epochs}"])
+@given(hundredths=st.integers(1, 5000), samples=st.integers(1, 10_000))
+@example(hundredths=110, samples=100 * load_run_config("tiny-gpt2").batch.sequences)
+def test_epochs_cover_the_set_and_no_step_more(hundredths: int, samples: int) -> None:
+    config = load_run_config("tiny-gpt2", [f"epochs={hundredths / 100}"])
     steps = total_steps(config, samples)
     batch = config.batch.sequences
-    assert (steps - 1) * batch < epochs * samples <= steps * batch
+    assert (steps - 1) * batch * 100 < hundredths * samples <= steps * batch * 100
 
 
 @given(tokens=st.integers(1, 10**12))
