@@ -6,8 +6,8 @@ Nine GPT-2 models (three sizes times three lengths) are trained on text of this 
 sweep`; the law fitted to their validation losses foretells that of a model three times as large as the largest of them,
 which is then trained. With `--folder` what was trained there before is taken over. Bar: within 3%.
 
-Half an hour on two cores. Shorter runs obey no such law: below a million tokens a larger model of this kind has the
-higher loss, for want of steps.
+Ten minutes on two cores. Shorter runs obey no such law: below a million tokens a larger model of this kind has the
+higher loss, for want of steps. Nor do these quite; docs/decisions/sweeps.md says how far off they are.
 """
 
 from __future__ import annotations
