@@ -110,13 +110,13 @@ def _loss(plan: Plan) -> list[tuple[str, str]]:
     fits = plan.assumptions.fits
     least, most = optimal_tokens_range(plan.parameters, fits)
     sources = {fit.name: fit.source for fit in fits}
-    rows = [
-        (name, f"{f'{loss:.2f} after the run' if loss else 'not made for so small a run'} ({sources[name]})")
-        for name, loss in plan.losses.items()
-    ]
+
+    def foretold(loss: float | None) -> str:
+        return "not made for so small a run" if loss is None else f"{loss:.2f} after the run"
+
     return [
         ("untrained", f"{plan.untrained_loss:.2f} nats per token"),
-        *rows,
+        *((name, f"{foretold(loss)} ({sources[name]})") for name, loss in plan.losses.items()),
         ("compute-optimal tokens", f"{least / 1e9:.3g}B" + (f" to {most / 1e9:.3g}B" if most > least else "")),
     ]
 
