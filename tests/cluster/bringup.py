@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -187,7 +188,8 @@ def _power_off() -> None:
         machine.power_off()
     for name in layout.NODES:
         node.remove_cgroups(name)
-    # The kernel takes interfaces away a moment after the last process of their machine.
+    # The kernel takes it away with the network of the last process, which connections that were cut keep for minutes.
+    subprocess.run(["ip", "link", "delete", layout.HOST_INTERFACE], capture_output=True, check=False)
     wait_until(lambda: not HOST_END.exists(), INTERFACE_SECONDS, f"{layout.HOST_INTERFACE} is still there")
 
 
