@@ -19,6 +19,7 @@ from tests.integration.proxy import Trouble
 
 if TYPE_CHECKING:
     from tests.faults.local import LocalStage
+    from tests.integration.training import Process
 
 TROUBLES = {
     Kind.STORE_DOWN: Trouble.DOWN,
@@ -50,22 +51,24 @@ def _stop_worker(stage: LocalStage, fault: Fault) -> Mend:
     return stopped([worker])
 
 
-def _kill_launcher(stage: LocalStage, fault: Fault) -> None:
+def _struck(stage: LocalStage, fault: Fault) -> Process:
+    """The launcher of the machine that a fault strikes, of which nothing is tidied from then on."""
     index, process = stage.running(fault)
     stage.unclean.add(index)
-    process.popen.kill()
+    return process
+
+
+def _kill_launcher(stage: LocalStage, fault: Fault) -> None:
+    _struck(stage, fault).popen.kill()
 
 
 def _stop_launcher(stage: LocalStage, fault: Fault) -> Mend:
-    index, process = stage.running(fault)
-    stage.unclean.add(index)  # its forks may be killed meanwhile
-    return stopped([psutil.Process(process.pid)])
+    # Its forks may be killed meanwhile.
+    return stopped([psutil.Process(_struck(stage, fault).pid)])
 
 
 def _power_off(stage: LocalStage, fault: Fault) -> None:
-    index, process = stage.running(fault)
-    stage.unclean.add(index)
-    process.power_off()
+    _struck(stage, fault).power_off()
 
 
 def _power_off_all(stage: LocalStage) -> None:
@@ -75,9 +78,7 @@ def _power_off_all(stage: LocalStage) -> None:
 
 
 def _freeze(stage: LocalStage, fault: Fault) -> Mend:
-    index, process = stage.running(fault)
-    stage.unclean.add(index)
-    return stopped(process.tree())
+    return stopped(_struck(stage, fault).tree())
 
 
 def _join(stage: LocalStage, _: Fault) -> None:

@@ -19,7 +19,7 @@ LAUNCHER_PID_VARIABLE = "GPTRUN_LAUNCHER_PID"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 # SIGHUP: the terminal was closed.
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopFlag:
@@ -51,7 +51,7 @@ class StopSignals(StopFlag):
         os.set_blocking(write, False)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         self._leave_children_alone()
-        for number in _STOP_SIGNALS:
+        for number in STOP_SIGNALS:
             # A program started with nohup goes on without its terminal.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
@@ -63,7 +63,7 @@ class StopSignals(StopFlag):
 
         With ours they could not be ended, and as they have the same pipe a signal to one would be heard as one to us.
         """
-        earlier = {number: signal.getsignal(number) or signal.SIG_DFL for number in _STOP_SIGNALS}
+        earlier = {number: signal.getsignal(number) or signal.SIG_DFL for number in STOP_SIGNALS}
 
         def restore() -> None:
             signal.set_wakeup_fd(-1)
@@ -72,11 +72,11 @@ class StopSignals(StopFlag):
             admit()
 
         def admit() -> None:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
         # What comes to the child before it has them waits.
         os.register_at_fork(
-            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS),
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS),
             after_in_parent=admit,
             after_in_child=restore,
         )
@@ -84,7 +84,7 @@ class StopSignals(StopFlag):
     def _watch(self) -> None:
         while True:
             for number in os.read(self._wakeups, 64):
-                if number in _STOP_SIGNALS:
+                if number in STOP_SIGNALS:
                     self._take(number)
 
     def _take(self, number: int) -> None:
